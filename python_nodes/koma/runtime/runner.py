@@ -1,0 +1,132 @@
+"""What a model family must supply to be served: a :class:`Runner`, a set of phase functions over a :class:`State`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One named input of a task: the media types that it takes."""
+
+    media_types: tuple[str, ...]
+    description: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task of a family. ``params`` is the single declaration of its parameters: types, bounds, defaults, help."""
+
+    params: type[BaseModel]
+    inputs: Mapping[str, InputSpec]
+    outputs: Mapping[str, str]
+    """Output name -> media type."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A stored input, by path; its bytes are read by the runner, within the limits of ``koma.models.media``."""
+
+    path: Path
+    sha256: str
+    media_type: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One job as a runner sees it: parameters already checked by the task's model."""
+
+    id: str
+    task: str
+    params: Any
+    inputs: Mapping[str, InputFile]
+    output_dir: Path
+
+
+@dataclass
+class State:
+    """What the engine keeps of one job in flight; families subclass it with their tensors."""
+
+    request: Request
+    total: int
+    """Number of steps until it is finished (an upper bound where the model may end earlier)."""
+    step: int = 0
+    """Steps done."""
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A small encoded picture of the state of a job."""
+
+    media_type: str
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """One result: a file below ``Request.output_dir``, or a short text."""
+
+    name: str
+    media_type: str
+    path: Path | None = None
+    text: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a family tells about itself once its checkpoint is loaded."""
+
+    family: str
+    checkpoint: str
+    checkpoint_digest: str
+    device: str
+    dtype: str
+    notice: str | None = None
+    """Said to users beside results, e.g. that the weights are untrained."""
+
+
+class Runner(Protocol):
+    """The phases of one model family.
+
+    The engine calls ``prepare`` and ``finish`` on a worker thread each, everything else on its own thread. A phase may
+    raise :class:`koma.errors.KomaError` to fail this job alone; any other exception fails the job as ``model_failed``.
+    An out-of-memory error of ``step`` makes the engine halve the batch cap of that key and run the rows apart.
+    """
+
+    loaded: Loaded
+    tasks: Mapping[str, TaskSpec]
+
+    def prepare(self, request: Request) -> State:
+        """Decode and validate inputs, encode the prompt, draw the initial noise from the job's own seed."""
+        ...
+
+    def key(self, state: State) -> Hashable:
+        """What may share a forward: states of equal key."""
+        ...
+
+    def step(self, states: Sequence[State]) -> None:
+        """ONE forward for all ``states`` (equal keys, any mix of step numbers); advances ``state.step``, sets ``state.done``."""
+        ...
+
+    def text(self, state: State) -> str:
+        """Text that became certain in the last step ("" for families that make none)."""
+        ...
+
+    def preview(self, state: State) -> Preview | None:
+        """A picture of what the result looks like so far; called only when somebody watches."""
+        ...
+
+    def finish(self, state: State) -> list[Output]:
+        """Decode and write the results. The text output of a streaming family equals the concatenated tokens."""
+        ...
