@@ -1,0 +1,1 @@
+"""Emoji World and the five training runs of the small checkpoints."""
