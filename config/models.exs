@@ -1,0 +1,15 @@
+# The model nodes of this peer: one Python process for each entry and count.
+#
+#   name        of the entry; its processes are called name-1, name-2, ...
+#   family      smolvlm2 | amused | ltx_video | toy
+#   checkpoint  a name below python_nodes/koma/checkpoints, a folder, or a hub id
+#   count       how many processes
+#   slots       how many jobs one process runs at the same time, sharing forward passes
+#   device      auto | cpu | cuda | cuda:0 ...
+#   dtype       auto | float32 | bfloat16 | float16
+#   options     handed to the family as they are
+[
+  %{name: "smolvlm2", family: "smolvlm2", checkpoint: "emoji", count: 1, slots: 8},
+  %{name: "amused", family: "amused", checkpoint: "emoji", count: 1, slots: 8},
+  %{name: "ltx_video", family: "ltx_video", checkpoint: "emoji", count: 1, slots: 4}
+]

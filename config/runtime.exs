@@ -1,0 +1,63 @@
+import Config
+
+# The only reader of the environment. Unset variables leave the defaults of Koma.Options.
+#
+#   KOMA_PORT        TCP port, 0 for any free one               (4000)
+#   KOMA_BIND        address to listen on                       (127.0.0.1)
+#   KOMA_PORT_FILE   file that gets the port once it listens    (none)
+#   KOMA_DATA        folder of jobs and artifacts               (data)
+#   KOMA_PYTHON      interpreter of the model nodes             (.venv/bin/python)
+#   KOMA_MODELS      "all", or families with an optional count, e.g. "toy:2,amused" (all)
+#   KOMA_MODELS_FILE file with the model nodes                  (config/models.exs)
+#   KOMA_CHECKPOINT  one checkpoint name for every family       (as in the file)
+#   KOMA_QUEUE_LIMIT jobs that may wait per family              (256)
+#   KOMA_DRAIN_MS    how long running jobs may go on at a stop  (10000)
+#   KOMA_LOG_LEVEL   debug | info | warning | error             (info)
+if config_env() != :test do
+  root = Path.expand("..", __DIR__)
+  env = fn name, default -> System.get_env(name) || default end
+
+  file = env.("KOMA_MODELS_FILE", Path.join(root, "config/models.exs"))
+  {entries, _bindings} = Code.eval_file(file)
+  toy = %{name: "toy", family: "toy", checkpoint: "toy", count: 1, slots: 8}
+
+  chosen =
+    case env.("KOMA_MODELS", "all") do
+      "all" ->
+        entries
+
+      list ->
+        for item <- String.split(list, ",", trim: true) do
+          {family, count} =
+            case String.split(String.trim(item), ":") do
+              [family] -> {family, nil}
+              [family, count] -> {family, String.to_integer(count)}
+            end
+
+          entry =
+            Enum.find(entries ++ [toy], &(&1.family == family)) ||
+              raise "KOMA_MODELS names #{inspect(family)}, which #{file} does not have"
+
+          if count, do: %{entry | count: count}, else: entry
+        end
+    end
+
+  models =
+    case env.("KOMA_CHECKPOINT", nil) do
+      nil -> chosen
+      name -> for entry <- chosen, do: %{entry | checkpoint: name}
+    end
+
+  config :koma,
+    port: String.to_integer(env.("KOMA_PORT", "4000")),
+    bind: env.("KOMA_BIND", "127.0.0.1"),
+    port_file: env.("KOMA_PORT_FILE", nil),
+    data_dir: Path.expand(env.("KOMA_DATA", Path.join(root, "data"))),
+    python: env.("KOMA_PYTHON", Path.join(root, ".venv/bin/python")),
+    python_path: env.("KOMA_PYTHONPATH", Path.join(root, "python_nodes")),
+    models: models,
+    queue_limit: String.to_integer(env.("KOMA_QUEUE_LIMIT", "256")),
+    drain_ms: String.to_integer(env.("KOMA_DRAIN_MS", "10000"))
+
+  config :logger, level: String.to_existing_atom(env.("KOMA_LOG_LEVEL", "info"))
+end

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Run Debian's Dialyzer over the compiled gateway. The PLT of OTP, Elixir and the vendored applications
+# is built once (a few minutes) and kept in .cache/, named by what it was made from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+otp_apps=(erts kernel stdlib crypto ssl public_key inets mnesia os_mon)
+libs=("$ELIXIR_EBIN" "$(dirname "$ELIXIR_EBIN")/../logger/ebin")
+for app in cowboy ranch cowlib; do libs+=(vendor/otp/"$app"-*/ebin); done
+for app in jiffy eredis; do libs+=(/usr/lib/erlang/lib/"$app"-*/ebin); done
+mkdir -p .cache
+key=$({ erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().'; echo "${otp_apps[@]}" "${libs[@]}"; } | sha256sum | cut -c1-12)
+plt=.cache/koma-$key.plt
+if [ ! -f "$plt" ]; then
+  echo "Building the Dialyzer PLT $plt (once, some minutes)"
+  dialyzer --build_plt --output_plt "$plt.new" --apps "${otp_apps[@]}" -r "${libs[@]}" -Wno_unknown --quiet || [ $? -eq 2 ]
+  mv "$plt.new" "$plt"
+fi
+dialyzer --plt "$plt" --no_check_plt -Wunmatched_returns -Wno_unknown -r "$KOMA_EBIN"
