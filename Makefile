@@ -1,0 +1,53 @@
+# Koma: `make demo` and `make test` set everything up themselves. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+export PYTHONPATH := python_nodes
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help setup demo serve test test-elixir test-python check format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## install what is missing (Debian, PyPI, npm); says what it installs
+	@scripts/setup.sh
+
+demo: setup ## a video in; a caption, an image and a video out, in out/story
+	@env -u OMP_NUM_THREADS mix compile --no-deps-check
+	@env -u OMP_NUM_THREADS $(PYTHON) -m koma.cli.main demo
+
+serve: setup ## start the server in the foreground
+	@env -u OMP_NUM_THREADS mix compile --no-deps-check
+	@env -u OMP_NUM_THREADS $(PYTHON) -m koma.cli.main serve
+
+test: setup test-elixir test-python ## both suites
+
+test-elixir:
+	MIX_ENV=test mix test
+
+test-python:
+	mix compile --no-deps-check
+	$(PYTHON) -m pytest
+
+check: setup ## format, warnings as errors, Dialyzer, ruff, mypy, both suites
+	mix format --check-formatted
+	MIX_ENV=test mix compile --force --warnings-as-errors
+	mix compile --force --warnings-as-errors
+	mix dialyzer
+	.venv/bin/ruff format --check python_nodes tests
+	.venv/bin/ruff check python_nodes tests
+	.venv/bin/mypy
+	$(MAKE) test-elixir test-python
+
+format: ## format both languages
+	mix format
+	.venv/bin/ruff format python_nodes tests
+	.venv/bin/ruff check --fix-only python_nodes tests
+
+bench: setup ## measure; see docs/benchmarks.md
+	@mix compile --no-deps-check
+	@env -u OMP_NUM_THREADS $(PYTHON) -m koma.bench
+
+clean: ## remove what was built, not what was installed
+	rm -rf _build out data .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Install what Koma needs and is not there yet: Debian packages, OTP applications, Python packages, npm packages.
+# Each part leaves a stamp of what it was made from, so a second run does nothing and needs no network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+debian_packages=(
+  elixir erlang-base erlang-dev erlang-dialyzer erlang-crypto erlang-ssl erlang-public-key erlang-asn1
+  erlang-inets erlang-mnesia erlang-os-mon erlang-tools erlang-runtime-tools erlang-parsetools
+  erlang-syntax-tools erlang-xmerl erlang-eunit erlang-jiffy erlang-proper erlang-redis-client
+  redis-server ffmpeg fonts-noto-color-emoji python3-venv
+)
+otp_applications=(cowboy ranch cowlib prometheus accept quantile_estimator gun recon)
+stamps=.cache/setup
+mkdir -p "$stamps"
+
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+fail() { printf '[setup] %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo -- "$@"
+  else fail "root is needed for: $* (run as root, or install sudo)"
+  fi
+}
+
+# stamped NAME KEY...: true when NAME was last made from the same KEY.
+stamped() { local name=$1; shift; [ "$(cat "$stamps/$name" 2>/dev/null)" = "$*" ]; }
+stamp() { local name=$1; shift; printf '%s' "$*" >"$stamps/$name"; }
+
+missing_debian_packages() {
+  local package
+  for package in "${debian_packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done
+  command -v node >/dev/null || echo nodejs
+  command -v npm >/dev/null || echo npm
+}
+
+debian() {
+  local missing
+  mapfile -t missing < <(missing_debian_packages)
+  [ ${#missing[@]} -eq 0 ] && return
+  say "Debian packages: ${missing[*]}"
+  as_root apt-get update -qq || fail "Debian's package registry cannot be reached (apt-get update failed)"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" \
+    >.cache/apt.log 2>&1 || { tail -n 20 .cache/apt.log >&2; fail "apt-get install failed; the log is .cache/apt.log"; }
+}
+
+# Debian carries Cowboy and a few more OTP applications only inside rabbitmq-server. The package is
+# downloaded and unpacked into vendor/otp; it is never installed, and no broker is started.
+otp() {
+  stamped otp "${otp_applications[*]}" && [ -d vendor/otp ] && return
+  say "OTP applications from Debian's rabbitmq-server package: ${otp_applications[*]}"
+  local folder application
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' RETURN
+  chmod 755 "$folder"
+  if ! (cd "$folder" && apt-get download -qq rabbitmq-server >download.log 2>&1); then
+    as_root apt-get update -qq || true
+    (cd "$folder" && apt-get download -qq rabbitmq-server >download.log 2>&1) ||
+      { cat "$folder/download.log" >&2; fail "Debian's package registry cannot be reached (rabbitmq-server)"; }
+  fi
+  dpkg-deb -x "$folder"/rabbitmq-server_*.deb "$folder/unpacked"
+  rm -rf vendor/otp && mkdir -p vendor/otp
+  for application in "${otp_applications[@]}"; do
+    cp -r "$folder"/unpacked/usr/lib/rabbitmq/lib/*/plugins/"$application"-* vendor/otp/
+  done
+  stamp otp "${otp_applications[*]}"
+}
+
+python() {
+  local key
+  key=$(sha256sum pyproject.toml | cut -c1-16)
+  stamped python "$key" && [ -x .venv/bin/koma ] && return
+  [ -x .venv/bin/python ] || { say "Python environment .venv"; python3 -m venv .venv; }
+  say "Python packages of pyproject.toml (torch is about 200 MB)"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' ||
+    fail "PyPI cannot be reached, or a package of pyproject.toml is missing there"
+  # PyPI's torchvision pulls a CUDA build of torch; without its dependencies it serves for video preprocessing.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 ||
+    fail "PyPI cannot be reached (torchvision)"
+  stamp python "$key"
+}
+
+javascript() {
+  local key
+  key=$(sha256sum package-lock.json | cut -c1-16)
+  stamped javascript "$key" && [ -d node_modules/phoenix ] && return
+  say "npm packages of package.json"
+  npm ci --silent --no-audit --no-fund || fail "the npm registry cannot be reached"
+  stamp javascript "$key"
+}
+
+debian
+otp
+python
+javascript
+say "everything is in place"
