@@ -1,0 +1,119 @@
+"""Emoji World's scenes: deterministic, in the frame, split as promised."""
+
+import numpy as np
+import pytest
+
+from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS, RIGHT, STILL
+from koma.training.world.scene import GAP, MARGIN, SceneBatch, batch_of, held_out, sample_batch, sample_scenes
+
+
+def combinations(batch: SceneBatch) -> list[tuple[int, int, int]]:
+    return [(kind, scene.background, scene.motion) for scene in batch.scenes() for kind in scene.kinds]
+
+
+def test_the_world_is_as_large_as_promised() -> None:
+    assert len(OBJECTS) >= 40
+    assert len({kind.name for kind in OBJECTS}) == len({kind.emoji for kind in OBJECTS}) == len(OBJECTS)
+    assert {"cherry blossom", "cup of coffee"} <= {kind.name for kind in OBJECTS}
+    assert {"animal", "vehicle", "food", "plant", "thing"} == {kind.category for kind in OBJECTS}
+    assert len(BACKGROUNDS) == 6
+    assert len(MOTIONS) == 7
+
+
+def test_the_same_seed_gives_the_same_scenes_and_another_seed_others() -> None:
+    assert sample_scenes(20, 7) == sample_scenes(20, 7)
+    assert sample_scenes(20, 7) != sample_scenes(20, 8)
+
+
+def test_a_known_seed_gives_the_known_scene_on_every_machine() -> None:
+    first = sample_scenes(1, 2026)[0]
+    assert (OBJECTS[first.kinds[0]].name, BACKGROUNDS[first.background], MOTIONS[first.motion]) == KNOWN
+
+
+def test_a_tenth_of_the_combinations_is_held_out() -> None:
+    table = [
+        held_out(k, b, m)
+        for k in range(len(OBJECTS))
+        for b in range(len(BACKGROUNDS))
+        for m in range(len(MOTIONS))
+    ]
+    assert 0.08 < np.mean(table) < 0.12
+
+
+def test_training_never_sees_a_held_out_combination_and_the_held_out_split_nothing_else() -> None:
+    assert not any(held_out(*combination) for combination in combinations(sample_batch(3000, 1, "train")))
+    assert all(held_out(*combination) for combination in combinations(sample_batch(3000, 1, "heldout")))
+
+
+def test_images_hold_out_object_and_background_whatever_the_motion() -> None:
+    train = combinations(sample_batch(3000, 2, "train", medium="image"))
+    kept_back = combinations(sample_batch(3000, 2, "heldout", medium="image"))
+    assert not any(held_out(kind, background, STILL) for kind, background, _ in train)
+    assert all(held_out(kind, background, STILL) for kind, background, _ in kept_back)
+
+
+def test_every_object_background_and_motion_occurs() -> None:
+    seen = np.array(combinations(sample_batch(8000, 3, "train")))
+    assert [len(np.unique(column)) for column in seen.T] == [len(OBJECTS), len(BACKGROUNDS), len(MOTIONS)]
+
+
+def test_counts_of_objects_are_those_asked_for() -> None:
+    assert set(sample_batch(200, 4, objects=(1,)).count) == {1}
+    assert set(sample_batch(200, 4, objects=(2,)).count) == {2}
+    assert 0.65 < np.mean(sample_batch(4000, 4).count == 1) < 0.75
+
+
+def test_a_pair_shows_two_different_objects() -> None:
+    assert all(len(set(scene.kinds)) == 2 for scene in sample_scenes(500, 5, objects=(2,)))
+
+
+@pytest.mark.parametrize("objects", [(1,), (2,)])
+def test_nothing_leaves_the_frame(objects: tuple[int, ...]) -> None:
+    batch = sample_batch(4000, 6, objects=objects)
+    for path in (batch.start, batch.end):
+        shown = path[:, : objects[0]]
+        assert (shown[..., :2] - shown[..., 2:] / 2).min() >= MARGIN - 1e-5
+        assert (shown[..., :2] + shown[..., 2:] / 2).max() <= 1 - MARGIN + 1e-5
+
+
+def test_two_objects_never_overlap() -> None:
+    batch = sample_batch(4000, 7, objects=(2,))
+    for path in (batch.start, batch.end):
+        distance = np.abs(path[:, 0, :2] - path[:, 1, :2]).max(1)
+        assert (distance >= path[:, :, 2].mean(1) + GAP - 1e-5).all()
+
+
+def test_every_motion_is_large_enough_to_be_seen() -> None:
+    batch = sample_batch(4000, 8)
+    travel = np.abs(batch.end[:, 0] - batch.start[:, 0])
+    for motion, name in enumerate(MOTIONS):
+        moved = travel[batch.motion == motion]
+        if name == "still":
+            assert moved.max() == 0
+        elif name in ("growing", "shrinking"):
+            assert moved[:, 2].min() > 0.1
+            assert moved[:, :2].max() == 0
+        else:
+            assert moved[:, :2].max(1).min() > 0.2
+
+
+def test_animals_and_vehicles_look_where_they_go() -> None:
+    for scene in sample_scenes(500, 9):
+        for item in scene.objects:
+            assert item.flip == (OBJECTS[item.kind].faces_left and item.motion == RIGHT)
+
+
+def test_a_batch_of_scenes_is_the_batch_they_came_from() -> None:
+    batch = sample_batch(50, 10)
+    again = batch_of(batch.scenes())
+    for name in batch.__dataclass_fields__:
+        assert np.array_equal(getattr(batch, name)[batch.count == 2], getattr(again, name)[batch.count == 2])
+
+
+@pytest.mark.parametrize(("n", "objects"), [(-1, (1,)), (3, ()), (3, (3,))])
+def test_impossible_requests_are_refused(n: int, objects: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="objects"):
+        sample_batch(n, 0, objects=objects)
+
+
+KNOWN = ("fox", "night", "shrinking")
