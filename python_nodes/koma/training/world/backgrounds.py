@@ -39,7 +39,7 @@ def _disc(x: Field, y: Field, cx: float, cy: float, radius: float) -> Field:
 
 
 def _scatter(seed: int, count: int, low: float, high: float) -> NDArray[np.float64]:
-    """Return `count` fixed points (x, y, u) with x, u in [0, 1) and y between `low` and `high`, evenly strewn."""
+    """Return `count` fixed points (x, y, u), evenly strewn: x, u in [0, 1), y between `low` and `high`."""
     index = np.arange(1, count + 1)
     points = (seed * 0.37 + index[:, None] * np.array([0.7548776662, 0.5698402910, 0.3819660113])) % 1.0
     points[:, 1] = low + (high - low) * points[:, 1]

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from .catalogue import MOTIONS, OBJECTS, STILL, indefinite_article
+from .catalogue import OBJECTS, indefinite_article
 from .grammar import (
     BACKGROUND_ANSWERS,
     BACKGROUND_PHRASES,
@@ -100,6 +100,3 @@ def _name(kind: int, rng: np.random.Generator) -> str:
 def _pick(choices: tuple[str, ...], rng: np.random.Generator) -> str:
     """Return the canonical wording half of the time, else any."""
     return choices[0] if rng.random() < 0.5 else choices[int(rng.integers(len(choices)))]
-
-
-assert len(BACKGROUND_PHRASES) == len(BACKGROUND_ANSWERS) and len(MOTIONS) == STILL + 1 == len(MOTION_PHRASES)

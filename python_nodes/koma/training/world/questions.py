@@ -35,7 +35,7 @@ QUESTION_WORDS: tuple[str, ...] = (
 
 
 def questions(scene: Scene, rng: np.random.Generator, medium: Medium = "clip") -> list[tuple[str, str]]:
-    """Return open questions and yes/no questions about a scene with their answers; none on motion for an image."""
+    """Return open and yes/no questions about a scene with their answers; none on motion for an image."""
     names = " and ".join(_noun(kind) for kind in scene.kinds)
     asked = [
         (_pick(WHAT, rng), names),

@@ -1,7 +1,7 @@
 """The renderer: scene arrays in, uint8 clips out, batched on any device.
 
-Objects are only moved and scaled, so a sprite is resampled by two matrix products (rows, then columns) with an
-antialiasing triangle filter whose support follows the reduction, as in Pillow's resize.
+Objects are only moved and scaled, so a sprite is resampled by two matrix products (rows, then columns) with
+an antialiasing triangle filter whose support follows the reduction, as in Pillow's resize.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Renderer:
 
     @torch.no_grad()
     def frames_at(self, batch: SceneBatch, times: Tensor) -> Tensor:
-        """Return the clips at `times` `[T]` (0 is the first frame, 1 the last): uint8 `[B, T, 3, size, size]`."""
+        """Return uint8 `[B, T, 3, size, size]` at `times` `[T]`, 0 for the first frame, 1 for the last."""
         return self._draw(batch, times.cpu())
 
     def _draw(self, batch: SceneBatch, times: Tensor) -> Tensor:

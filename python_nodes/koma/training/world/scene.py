@@ -1,7 +1,7 @@
 """Scenes: what is shown, where and how it moves. Deterministic from a seed, on every machine the same.
 
-A scene has a background and one or two objects that share one motion. Lengths are fractions of the image's side;
-an object's place is its centre in the first frame and `to_…` in the last, and it moves evenly in between.
+A scene has a background and one or two objects that share one motion. Lengths are fractions of the image's
+side; an object's place is its centre in the first frame and `to_…` in the last, and it moves evenly in between.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene. The first object is the left one, or the lower one of a pair that stands one above the other."""
+    """One scene. The first object is the left one, or the lower one of a stacked pair."""
 
     background: int
     objects: tuple[SceneObject, ...]
@@ -143,10 +143,10 @@ def sample_batch(
     """Draw `n` scenes evenly over the allowed combinations.
 
     `split` "train" has no held-out combination, "heldout" has nothing else, "any" has both. `objects` are the
-    object counts that may occur: (1,), (2,) or (1, 2). `medium` decides what a combination is, see `held_out`.
+    counts that may occur: (1,), (2,) or (1, 2). `medium` decides what a combination is, see `held_out`.
     """
     if n < 0 or not objects or not set(objects) <= {1, 2}:
-        raise ValueError(f"n must be >= 0 and objects a choice of 1 and 2, not n={n}, objects={objects}")
+        raise ValueError(f"n must be >= 0 and objects of 1 and 2, not n={n}, objects={objects}")
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     allowed = _allowed(split, medium)
     batch = _empty(n)

@@ -24,7 +24,7 @@ SIDE = 128
 
 @lru_cache(maxsize=1)
 def atlas() -> NDArray[np.uint8]:
-    """Return premultiplied RGBA squares `[len(OBJECTS), 4, SIDE, SIDE]`, from the font or else from `ATLAS_FILE`.
+    """Return premultiplied RGBA squares `[len(OBJECTS), 4, SIDE, SIDE]`, from the font or `ATLAS_FILE`.
 
     Raises FileNotFoundError where neither is there, ValueError where the file belongs to another catalogue.
     """
