@@ -1,0 +1,209 @@
+"""VQ: 16×16 tokens of an image and back (`VQModel` of diffusers), trained with a moving-average codebook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers import VQModel
+from torch import Tensor, nn
+from torch.nn import functional
+
+from koma.training.compiling import compiled
+from koma.training.loop import Run
+from koma.training.sheets import save_grid
+from koma.training.world.render import Renderer
+from koma.training.world.scene import sample_batch
+
+GRID = 16
+"""Tokens on a side, whatever the size of the image."""
+VARIANCE = 0.06
+"""Variance of the world's pixels in [0, 1]: the squared error is measured in it."""
+EVALUATION_SEED = 10**6
+RESEED_UNTIL = 0.7
+
+
+def vq_config(size: int, tiny: bool) -> dict[str, object]:
+    """Arguments of `VQModel` for images of `size` px: one level for each halving down to the token grid.
+
+    The width at full resolution decides the cost of a decode; the width at the token grid, where the context
+    is that tells one emoji from another, costs little.
+    """
+    levels = (size // GRID).bit_length()
+    if size != GRID << (levels - 1) or levels < 2:
+        raise ValueError(f"size must be a power of two of at least {2 * GRID} px, got {size}")
+    widths = [8, 16, 16, 16, 16] if tiny else [32, 64, 96, 160, 160]
+    widths = widths[-levels:] if tiny else [32, 64, 96, 160][max(0, 4 - levels) :] + [160] * (levels - 4)
+    return {
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "layers_per_block": 1,
+        "latent_channels": 16,
+        "num_vq_embeddings": 64 if tiny else 1024,
+        "norm_num_groups": 8,
+        "mid_block_add_attention": True,
+        "lookup_from_codebook": True,
+        "force_upcast": True,
+        "sample_size": size,
+    }
+
+
+@torch.no_grad()
+def encode_tokens(model: VQModel, images: Tensor) -> Tensor:
+    """Token ids [B, H, W] (int64) of images [B, 3, S, S] in [0, 1]."""
+    latents = model.quant_conv(model.encoder(images)).float()
+    return nearest_codes(latents, model.quantize.embedding.weight.float()).view(len(images), *latents.shape[2:])
+
+
+@torch.no_grad()
+def decode_tokens(model: VQModel, ids: Tensor) -> Tensor:
+    """Images [B, 3, S, S] in [0, 1] of token ids [B, H, W]."""
+    shape = (*ids.shape, model.config.latent_channels)
+    images: Tensor = model.decode(ids, force_not_quantize=True, shape=shape).sample
+    return images.clamp(0, 1)
+
+
+def nearest_codes(latents: Tensor, codes: Tensor) -> Tensor:
+    """Index [B·H·W] of the code (row of `codes` [K, D]) nearest to each latent of [B, D, H, W], in float32."""
+    with torch.autocast(latents.device.type, enabled=False):
+        flat = latents.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
+        return (codes.square().sum(1) - 2 * flat @ codes.T).argmin(1)
+
+
+def rotated(latents: Tensor, codes: Tensor) -> Tensor:
+    """The codes in value; the gradient reaches the latents by the rotation and scaling that maps one to the other.
+
+    Fifty et al., "Restructuring vector quantization with the rotation trick" (2024); both are [N, D].
+    """
+    length, target = latents.norm(dim=1, keepdim=True), codes.norm(dim=1, keepdim=True)
+    e = (latents / length.clamp(min=1e-6)).detach()
+    q = (codes / target.clamp(min=1e-6)).detach()
+    r = functional.normalize(e + q, dim=1, eps=1e-6)
+    ratio = (target / length.clamp(min=1e-6)).detach()
+    turned = latents - 2 * (latents * r).sum(1, keepdim=True) * r + 2 * (latents * e).sum(1, keepdim=True) * q
+    return ratio * turned
+
+
+class MovingCodebook(nn.Module):
+    """Counts and sums of the latents of each code, forgotten slowly; a code is their mean (van den Oord et al., 2017)."""
+
+    usage: Tensor
+    total: Tensor
+
+    def __init__(self, codes: int, width: int, decay: float = 0.98) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("usage", torch.zeros(codes))
+        self.register_buffer("total", torch.zeros(codes, width))
+
+    @torch.no_grad()
+    def update(self, codes: Tensor, latents: Tensor, ids: Tensor, reseed: bool, generator: torch.Generator) -> None:
+        """Move `codes` [K, D] in place towards their latents [N, D]; with `reseed` the dead ones jump onto latents."""
+        counts = torch.zeros_like(self.usage).index_add_(0, ids, torch.ones_like(ids, dtype=torch.float32))
+        sums = torch.zeros_like(self.total).index_add_(0, ids, latents)
+        self.usage.lerp_(counts, 1 - self.decay)
+        self.total.lerp_(sums, 1 - self.decay)
+        moved = torch.where(self.usage[:, None] > 1e-3, self.total / self.usage[:, None].clamp(min=1e-3), codes)
+        if reseed:
+            expected = len(latents) / len(codes)
+            dead = (self.usage < 0.03 * expected)[:, None]
+            rows = torch.randint(len(latents), (len(codes),), generator=generator, device=latents.device)
+            moved = torch.where(dead, latents[rows], moved)
+            self.usage.copy_(torch.where(dead[:, 0], expected * 0.2, self.usage))
+            self.total.copy_(torch.where(dead, moved * expected * 0.2, self.total))
+        codes.copy_(moved)
+
+
+class VQRun(Run):
+    """Trains the autoencoder on rendered images."""
+
+    name = "vq"
+    lr = 2e-3
+    ema_decay = 0.998
+    betas = (0.9, 0.98)
+
+    def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
+        self.size, self.tiny = size, tiny
+        self.batch = batch or (16 if tiny else 192)
+        self.config = vq_config(size, tiny)
+
+    def build(self, device: torch.device) -> None:
+        """Make the model, the codebook's statistics and the renderer."""
+        self.device = device
+        self.model = VQModel(**self.config).to(device)
+        if device.type == "cuda":
+            self.model.to(memory_format=torch.channels_last)
+        embedding = self.model.quantize.embedding.weight.requires_grad_(False)
+        embedding.normal_(std=0.5)
+        self.codebook = MovingCodebook(*embedding.shape).to(device)
+        self.renderer = Renderer(self.size, device=device)
+        wanted = self.options.compile and device.type == "cuda"
+        self.reconstruct = compiled(self._reconstruct, "vq", wanted)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The model and the statistics of its codes."""
+        return {"model": self.model, "codebook": self.codebook}
+
+    def images(self, count: int, seed: int, split: str = "train") -> Tensor:
+        """Rendered images [count, 3, size, size] in [0, 1] on the run's device."""
+        batch = sample_batch(count, seed, split=split, medium="image")
+        images = self.renderer.images(batch).float() / 255
+        return images.to(memory_format=torch.channels_last) if images.is_cuda else images
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Squared and absolute error of the pixels and the commitment of the encoder to its codes."""
+        images = self.images(self.batch, self.batch_seed(step))
+        latents, ids, squared, absolute, commitment = self.reconstruct(images)
+        self.batch_latents = latents.detach(), ids
+        loss = squared / VARIANCE + 0.1 * absolute + 0.05 * commitment
+        used = self.codebook.usage.gt(0.03 * len(ids) / len(self.codebook.usage)).float().mean()
+        psnr = -10 * torch.log10(squared.detach())
+        return loss, {"psnr": psnr, "commitment": commitment.detach(), "used": used}
+
+    def _reconstruct(self, images: Tensor) -> tuple[Tensor, ...]:
+        model = self.model
+        encoded = model.quant_conv(model.encoder(images)).float()
+        codes = model.quantize.embedding.weight
+        ids = nearest_codes(encoded.detach(), codes)
+        latents = encoded.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
+        chosen = codes[ids]
+        spread = codes.var(0).sum().clamp(min=1e-6)
+        commitment = (latents - chosen).square().sum(1).mean() / spread
+        passed = rotated(latents, chosen).view(len(images), *encoded.shape[2:], -1).permute(0, 3, 1, 2)
+        error = model.decoder(model.post_quant_conv(passed)).float() - images
+        return latents, ids, error.square().mean(), error.abs().mean(), commitment
+
+    def after_step(self, step: int, generator: torch.Generator) -> None:
+        """Move the codes."""
+        latents, ids = self.batch_latents
+        codes = self.model.quantize.embedding.weight
+        self.codebook.update(codes, latents, ids, self.progress < RESEED_UNTIL, generator)
+
+    def sheet(self, path: Path) -> None:
+        """Held-out images over their reconstructions."""
+        images = self.images(16, EVALUATION_SEED, "heldout")
+        restored = decode_tokens(self.model, encode_tokens(self.model, images))
+        rows = [part for pair in zip(images.split(8), restored.split(8), strict=True) for part in pair]
+        save_grid(torch.cat(rows), path.with_suffix(".png"))
+
+    def export(self, path: Path) -> None:
+        """Write the model (float32) and `figures.json` measured on held-out images."""
+        self.model.eval()
+        figures = self.measure(64 if self.tiny else 512)
+        print(f"{self.name}: {figures}", flush=True)
+        self.model.to(memory_format=torch.contiguous_format).save_pretrained(path)
+        (path / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+    def measure(self, count: int) -> dict[str, float]:
+        """Mean PSNR (dB, 8-bit images, held-out combinations) and the number of codes in use."""
+        psnrs, seen = [], []
+        for index in range(0, count, 64):
+            images = self.images(min(64, count - index), EVALUATION_SEED + 1 + index, "heldout")
+            ids = encode_tokens(self.model, images)
+            restored = decode_tokens(self.model, ids).float().mul(255).round().div(255)
+            psnrs.append(-10 * torch.log10((restored - images).square().mean((1, 2, 3))))
+            seen.append(ids.flatten())
+        return {"psnr": float(torch.cat(psnrs).mean()), "images": count, "codes": len(torch.cat(seen).unique())}
