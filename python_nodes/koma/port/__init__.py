@@ -1,0 +1,1 @@
+"""The model node's side of the wire: bytes ⇄ frames ⇄ messages. Nothing here imports torch."""
