@@ -1,0 +1,81 @@
+defmodule Koma.ModelNode.Spec do
+  @moduledoc "What one model node is to serve: one entry of `config/models.exs`, counted out."
+
+  @enforce_keys [:name, :family, :checkpoint]
+  defstruct [:name, :family, :checkpoint, slots: 1, device: "auto", dtype: "auto", options: %{}]
+
+  @type t :: %__MODULE__{
+          name: String.t(),
+          family: String.t(),
+          checkpoint: String.t(),
+          slots: pos_integer,
+          device: String.t(),
+          dtype: String.t(),
+          options: %{String.t() => term}
+        }
+
+  @keys ~w(name family checkpoint count slots device dtype options)a
+
+  @doc """
+  Turns entries into one spec per process, named `name-1`, `name-2`, ….
+
+  Names must differ, and entries of one family must serve the same checkpoint, because the jobs
+  of a family share one queue and may run on any of its model nodes.
+  """
+  @spec from_entries([map | t]) :: {:ok, [t]} | {:error, String.t()}
+  def from_entries(entries) do
+    with {:ok, specs} <- expand(entries, []),
+         :ok <- distinct_names(specs),
+         :ok <- one_checkpoint_per_family(specs) do
+      {:ok, specs}
+    end
+  end
+
+  defp expand([], specs), do: {:ok, Enum.reverse(specs)}
+  defp expand([%__MODULE__{} = spec | rest], specs), do: expand(rest, [spec | specs])
+
+  defp expand([entry | rest], specs) do
+    case check(entry) do
+      :ok -> expand(rest, Enum.reverse(counted(entry), specs))
+      {:error, reason} -> {:error, "entry #{inspect(entry)}: #{reason}"}
+    end
+  end
+
+  defp counted(entry) do
+    {count, entry} = Map.pop(entry, :count, 1)
+    for n <- 1..count, do: struct!(__MODULE__, %{entry | name: "#{entry.name}-#{n}"})
+  end
+
+  defp check(entry) do
+    strings = for key <- ~w(name family checkpoint device dtype)a, do: Map.get(entry, key, "auto")
+    numbers = for key <- ~w(count slots)a, do: Map.get(entry, key, 1)
+
+    cond do
+      (unknown = Map.keys(entry) -- @keys) != [] -> {:error, "unknown keys #{inspect(unknown)}"}
+      (missing = ~w(name family checkpoint)a -- Map.keys(entry)) != [] -> {:error, "misses #{inspect(missing)}"}
+      not Enum.all?(strings, &is_binary/1) -> {:error, "name, family, checkpoint, device and dtype are strings"}
+      not Enum.all?(numbers, &(is_integer(&1) and &1 > 0)) -> {:error, "count and slots are positive integers"}
+      not is_map(Map.get(entry, :options, %{})) -> {:error, "options is a map"}
+      true -> :ok
+    end
+  end
+
+  defp distinct_names(specs) do
+    names = Enum.map(specs, & &1.name)
+
+    case names -- Enum.uniq(names) do
+      [] -> :ok
+      [name | _] -> {:error, "two model nodes are called #{name}"}
+    end
+  end
+
+  defp one_checkpoint_per_family(specs) do
+    specs
+    |> Enum.group_by(& &1.family, & &1.checkpoint)
+    |> Enum.find(fn {_family, checkpoints} -> length(Enum.uniq(checkpoints)) > 1 end)
+    |> case do
+      nil -> :ok
+      {family, names} -> {:error, "family #{family} has several checkpoints: #{inspect(Enum.uniq(names))}"}
+    end
+  end
+end

@@ -1,0 +1,141 @@
+defmodule Koma.Options do
+  @moduledoc """
+  The options of one gateway: a checked struct, made once at start.
+
+  `config/runtime.exs` is the only reader of the environment; every other default is here.
+  """
+
+  alias Koma.ModelNode.Spec
+
+  @schema [
+    # edge
+    port: {:integer, 0, 65_535, 4000, "TCP port; 0 for any free one"},
+    bind: {:string, "127.0.0.1", "address to listen on"},
+    port_file: {:optional_string, nil, "file that gets the port once it listens"},
+    edge: {:boolean, true, "whether to listen at all"},
+    max_upload_bytes: {:integer, 1, nil, 512 * 1024 * 1024, "largest artifact"},
+    # store
+    data_dir: {:string, "data", "folder of jobs and artifacts"},
+    retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
+    journal_bytes: {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
+    # queue and jobs
+    queue_limit: {:integer, 1, nil, 256, "jobs that may wait per family"},
+    max_attempts: {:integer, 1, nil, 3, "how often a job is run when model nodes die under it"},
+    drain_ms: {:integer, 0, nil, 10_000, "how long running jobs may go on at a stop"},
+    # model nodes
+    python: {:string, "python3", "interpreter of the model nodes"},
+    python_path: {:string, "python_nodes", "folder of the Python package"},
+    node_command: {:command, nil, "what starts a model node; nil: `<python> -m koma.port`"},
+    models: {:models, [], "entries of config/models.exs"},
+    hello_timeout_ms: {:integer, 1, nil, 60_000, "from start to the first message"},
+    load_timeout_ms: {:integer, 1, nil, 900_000, "for loading a checkpoint, a download included"},
+    ping_interval_ms: {:integer, 1, nil, 1_000, "between pings"},
+    ping_timeout_ms: {:integer, 1, nil, 20_000, "without a pong until a model node is killed"},
+    hang_timeout_ms: {:integer, 1, nil, 120_000, "that one operation of the engine may take"},
+    restart_min_ms: {:integer, 1, nil, 200, "pause before the first restart of a model node"},
+    restart_max_ms: {:integer, 1, nil, 30_000, "longest pause between restarts"}
+  ]
+
+  defstruct for {key, spec} <- @schema, do: {key, elem(spec, tuple_size(spec) - 2)}
+
+  @type t :: %__MODULE__{
+          port: :inet.port_number(),
+          bind: String.t(),
+          port_file: String.t() | nil,
+          edge: boolean,
+          max_upload_bytes: pos_integer,
+          data_dir: String.t(),
+          retention_jobs: non_neg_integer,
+          journal_bytes: pos_integer,
+          queue_limit: pos_integer,
+          max_attempts: pos_integer,
+          drain_ms: non_neg_integer,
+          python: String.t(),
+          python_path: String.t(),
+          node_command: [String.t(), ...] | nil,
+          models: [Spec.t()],
+          hello_timeout_ms: pos_integer,
+          load_timeout_ms: pos_integer,
+          ping_interval_ms: pos_integer,
+          ping_timeout_ms: pos_integer,
+          hang_timeout_ms: pos_integer,
+          restart_min_ms: pos_integer,
+          restart_max_ms: pos_integer
+        }
+
+  @doc "The options with their defaults and meanings, for the documentation."
+  @spec documented() :: [{atom, default :: term, meaning :: String.t()}]
+  def documented do
+    for {key, spec} <- @schema do
+      [meaning, default | _rest] = spec |> Tuple.to_list() |> Enum.reverse()
+      {key, default, meaning}
+    end
+  end
+
+  @doc "Checks every option; the message of an error names the key and suggests the nearest one."
+  @spec new(keyword) :: {:ok, t} | {:error, String.t()}
+  def new(given) do
+    Enum.reduce_while(given, {:ok, %__MODULE__{}}, fn {key, value}, {:ok, options} ->
+      with {:ok, spec} <- known(key),
+           {:ok, checked} <- check(spec, value) do
+        {:cont, {:ok, Map.put(options, key, checked)}}
+      else
+        {:error, reason} -> {:halt, {:error, "option #{key}: #{reason}"}}
+      end
+    end)
+  end
+
+  @doc "As `new/1`; raises `ArgumentError`."
+  @spec new!(keyword) :: t
+  def new!(given) do
+    case new(given) do
+      {:ok, options} -> options
+      {:error, message} -> raise ArgumentError, message
+    end
+  end
+
+  @doc "Makes `options` those of this peer."
+  @spec put(t) :: :ok
+  def put(%__MODULE__{} = options), do: :persistent_term.put(__MODULE__, options)
+
+  @doc "The options of this peer."
+  @spec get() :: t
+  def get, do: :persistent_term.get(__MODULE__)
+
+  defp known(key) do
+    case Keyword.fetch(@schema, key) do
+      {:ok, spec} -> {:ok, spec}
+      :error -> {:error, "unknown; did you mean #{nearest(key)}?"}
+    end
+  end
+
+  defp nearest(key) do
+    @schema
+    |> Keyword.keys()
+    |> Enum.max_by(&String.jaro_distance(to_string(&1), to_string(key)))
+  end
+
+  defp check({:integer, low, high, _default, _meaning}, value) do
+    if is_integer(value) and value >= low and (high == nil or value <= high),
+      do: {:ok, value},
+      else: {:error, "#{inspect(value)} is not an integer in #{low}..#{high || "∞"}"}
+  end
+
+  defp check({:string, _default, _meaning}, value) when is_binary(value), do: {:ok, value}
+  defp check({:optional_string, _default, _meaning}, nil), do: {:ok, nil}
+  defp check({:optional_string, _default, _meaning}, v) when is_binary(v), do: {:ok, v}
+  defp check({:boolean, _default, _meaning}, value) when is_boolean(value), do: {:ok, value}
+  defp check({:command, _default, _meaning}, nil), do: {:ok, nil}
+
+  defp check({:command, _default, _meaning}, [_ | _] = command) do
+    if Enum.all?(command, &is_binary/1),
+      do: {:ok, command},
+      else: {:error, "#{inspect(command)} is not a list of strings"}
+  end
+
+  defp check({:models, _default, _meaning}, entries) when is_list(entries) do
+    Spec.from_entries(entries)
+  end
+
+  defp check(spec, value), do: {:error, "#{inspect(value)} is not a #{elem(spec, 0)}"}
+end
