@@ -1,0 +1,224 @@
+"""LTX-Video: rectified flow over the latents of the frozen autoencoder, from text alone or from text and a first frame.
+
+The text encoder is trained along. Everything is fed exactly as `LTXPipeline` and `LTXImageToVideoPipeline` feed it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLLTXVideo, LTXImageToVideoPipeline, LTXPipeline
+from torch import Tensor, nn
+
+from koma.training.compiling import compiled
+from koma.training.latent_pool import Encoded, LatentPool
+from koma.training.loop import Run, derive_seed
+from koma.training.ltx_export import export_pipeline
+from koma.training.ltx_parts import (
+    FPS,
+    FRAMES,
+    FULL,
+    GUIDANCE,
+    SHIFT,
+    SPATIAL_RATIO,
+    STEPS,
+    TEMPORAL_RATIO,
+    TEXT_TOKENS,
+    TINY,
+    make_pipeline,
+    make_text_encoder,
+    make_tokenizer,
+    make_transformer,
+    share_cases,
+    to_pixels,
+    video_coordinates,
+)
+from koma.training.sheets import save_clips
+from koma.training.world.captions import captions
+from koma.training.world.render import Renderer
+from koma.training.world.scene import sample_batch
+
+EVALUATION_SEED = 10**6
+CHUNK_SEEDS = 10**9
+"""Chunks of the pool take their seeds from here on, where no step counts."""
+TEXT_DROPOUT = 0.1
+FIRST_FRAME_SHARE = 0.4
+LONG_TEXT_TOKENS = 128
+"""Length to which the pipelines pad a prompt by default; the text encoder sees the padding, so some steps use it."""
+LONG_TEXT_EVERY = 4
+UNIFORM_SHARE = 0.15
+REUSE = 8
+ENCODE_BATCH = 64
+
+
+def sample_sigmas(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Noise levels [count] in (0, 1): logit-normal (Esser et al., 2024), shifted as the schedule is, some uniform."""
+    normal = torch.randn(count, generator=generator, device=device)
+    uniform = torch.rand(count, generator=generator, device=device)
+    choice = torch.rand(count, generator=generator, device=device)
+    return torch.where(choice < UNIFORM_SHARE, uniform, torch.sigmoid(normal + math.log(SHIFT)))
+
+
+def flow(latents: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Point and velocity of the straight path: x = (1 − σ)·x₀ + σ·ε and ε − x₀; σ [B] or [B, S] for [B, S, C]."""
+    level = sigma.view(*sigma.shape, *(1,) * (latents.ndim - sigma.ndim))
+    return torch.lerp(latents, noise, level), noise - latents
+
+
+class LTXRun(Run):
+    """Trains transformer and text encoder; the autoencoder comes from the run `ltx-vae` beside this one."""
+
+    name = "ltx"
+    lr = 2e-3
+    ema_decay = 0.999
+
+    def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
+        if size % (2 * SPATIAL_RATIO):
+            raise ValueError(f"size must be a multiple of {2 * SPATIAL_RATIO} px, got {size}")
+        self.size, self.tiny = size, tiny
+        self.frames = 2 * TEMPORAL_RATIO + 1 if tiny else FRAMES
+        self.batch = batch or (16 if tiny else 512)
+        self.chunk = 16 if tiny else 4096
+
+    def build(self, device: torch.device) -> None:
+        """Load the autoencoder, make the models, the renderer and the pool."""
+        self.device = device
+        folder = self.options.out.parent / "ltx-vae" / "export"
+        if not (folder / "config.json").exists():
+            raise FileNotFoundError(f"{folder}: train the autoencoder first (koma train ltx-vae)")
+        widths = TINY if self.tiny else FULL
+        self.vae = AutoencoderKLLTXVideo.from_pretrained(folder).to(device).eval().requires_grad_(False)
+        self.tokenizer = make_tokenizer()
+        self.text_encoder = make_text_encoder(widths, self.tokenizer).to(device)
+        self.transformer = make_transformer(widths).to(device)
+        side = self.size // SPATIAL_RATIO
+        self.per_frame = side * side
+        self.coordinates = video_coordinates((self.frames - 1) // TEMPORAL_RATIO + 1, side, side, device)
+        self.null = self._tokens([""])
+        self.renderer = Renderer(self.size, self.frames, device)
+        self.pool = LatentPool(self._encode_chunk, chunks=4, refresh=max(1, self.chunk * REUSE // self.batch))
+        wanted = self.options.compile and device.type == "cuda"
+        self.encode = compiled(self._encode, "ltx: encoding", wanted, dynamic=False)
+        self.velocity_error = compiled(self._velocity_error, "ltx: transformer", wanted, dynamic=False)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The transformer and the text encoder."""
+        return {"transformer": self.transformer, "text_encoder": self.text_encoder}
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Squared error of the velocity; the first rows of the batch keep their first latent frame clean."""
+        batch = self._without_some_texts(self.pool.draw(step, self.batch, generator), generator)
+        noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
+        sigma = sample_sigmas(self.batch, generator, self.device)
+        text = self._encode_text(batch, LONG_TEXT_TOKENS if step % LONG_TEXT_EVERY == 0 else TEXT_TOKENS)
+        kept = round(FIRST_FRAME_SHARE * self.batch)
+        first = torch.arange(batch.latents.shape[1], device=self.device) < self.per_frame
+        by_token = torch.where(first, 0.0, sigma[:kept, None])
+        image_rows, text_rows = slice(0, kept), slice(kept, None)
+        with_image = self.velocity_error(
+            batch.latents[image_rows], noise[image_rows], by_token, text[image_rows], batch.mask[image_rows]
+        )[:, self.per_frame :].mean()
+        alone = self.velocity_error(
+            batch.latents[text_rows], noise[text_rows], sigma[text_rows], text[text_rows], batch.mask[text_rows]
+        ).mean()
+        loss = (kept * with_image + (self.batch - kept) * alone) / self.batch
+        return loss, {"from text": alone.detach(), "from image": with_image.detach()}
+
+    def _velocity_error(self, latents: Tensor, noise: Tensor, sigma: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Squared error [B, S] of the predicted velocity; σ is [B], or [B, S] where tokens differ."""
+        noisy, velocity = flow(latents, noise, sigma)
+        predicted = self.transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=text,
+            timestep=1000 * sigma,
+            encoder_attention_mask=mask,
+            video_coords=self.coordinates,
+            return_dict=False,
+        )[0]
+        return (predicted.float() - velocity).square().mean(-1)
+
+    def _without_some_texts(self, batch: Encoded, generator: torch.Generator) -> Encoded:
+        """Replace a tenth of the prompts by the empty one, as guidance does."""
+        ids, mask = self.null
+        dropped = torch.rand(self.batch, 1, generator=generator, device=self.device) < TEXT_DROPOUT
+        return Encoded(batch.latents, torch.where(dropped, ids, batch.ids), torch.where(dropped, mask, batch.mask))
+
+    def _encode_text(self, batch: Encoded, length: int) -> Tensor:
+        """Text states [B, TEXT_TOKENS, D], padded to `length` inside the encoder and without mask, as in the pipelines.
+
+        What lies beyond TEXT_TOKENS is padding, which the transformer's mask hides anyway.
+        """
+        ids = nn.functional.pad(batch.ids, (0, length - batch.ids.shape[1]), value=self.tokenizer.pad_token_id)
+        states: Tensor = self.text_encoder(ids)[0]
+        return states[:, :TEXT_TOKENS]
+
+    def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        encoded = self.tokenizer(
+            texts, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
+        )
+        return encoded.input_ids.to(self.device), encoded.attention_mask.bool().to(self.device)
+
+    @torch.no_grad()
+    def _encode_chunk(self, number: int) -> Encoded:
+        """Render, encode and caption one chunk of the pool."""
+        seed = derive_seed(self.options.seed, CHUNK_SEEDS + number)
+        batch = sample_batch(self.chunk, seed, "train")
+        generator = torch.Generator(self.device).manual_seed(seed)
+        size = min(ENCODE_BATCH, self.chunk)
+        parts = [
+            self.encode(self.renderer.clips(batch[i : i + size]), self._noise(size, generator))
+            for i in range(0, self.chunk, size)
+        ]
+        return Encoded(torch.cat(parts), *self._tokens(captions(batch, np.random.default_rng(seed))))
+
+    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
+        side = self.size // SPATIAL_RATIO
+        shape = (count, self.vae.config.latent_channels, self.coordinates.shape[2] // self.per_frame, side, side)
+        return torch.randn(shape, generator=generator, device=self.device)
+
+    def _encode(self, clips: Tensor, noise: Tensor) -> Tensor:
+        """Normalised latent tokens [B, S, C] of uint8 clips, drawn from the autoencoder's posterior."""
+        mean, logvar = self.vae.encoder(to_pixels(clips)).float().chunk(2, dim=1)
+        latents = mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * noise
+        middle, spread = (v.view(1, -1, 1, 1, 1) for v in (self.vae.latents_mean, self.vae.latents_std))
+        return ((latents - middle) / spread).flatten(2).transpose(1, 2).contiguous()
+
+    def pipeline(self) -> LTXPipeline:
+        """The stock pipeline around the parts as they are now."""
+        return make_pipeline(self.vae, self.transformer, self.text_encoder, self.tokenizer)
+
+    def sheet(self, path: Path) -> None:
+        """Held-out captions: the real clips, clips from the text, and clips from the text and the real first frame."""
+        count = 2 if self.tiny else 6
+        batch = sample_batch(count, EVALUATION_SEED, "heldout")
+        texts = captions(batch, np.random.default_rng(EVALUATION_SEED))
+        real = self.renderer.clips(batch)
+        first = real[:, 0].float() / 255
+        pipeline = self.pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        from_image = LTXImageToVideoPipeline(**pipeline.components)
+        from_image.set_progress_bar_config(disable=True)
+        call = {
+            "prompt": texts,
+            "height": self.size,
+            "width": self.size,
+            "num_frames": self.frames,
+            "frame_rate": FPS,
+            "num_inference_steps": 2 if self.tiny else STEPS,
+            "guidance_scale": GUIDANCE,
+            "max_sequence_length": TEXT_TOKENS,
+            "output_type": "pt",
+        }
+        generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
+        made = [pipeline(generator=generator, **call).frames, from_image(first, generator=generator, **call).frames]
+        rows = torch.cat([real.float().cpu() / 255, *(clips.float().cpu() for clips in made)])
+        save_clips(rows, path.with_suffix(".gif"), columns=count, fps=FPS, captions=texts * 3)
+
+    def export(self, path: Path) -> None:
+        """Write the whole pipeline in float16 with its model card."""
+        share_cases(self.text_encoder, self.tokenizer)
+        export_pipeline(self.pipeline(), path, self.size, self.frames, self.options)
