@@ -24,6 +24,7 @@ Minutes = Annotated[float | None, typer.Option(min=0, help="End after this many 
 Steps = Annotated[int | None, typer.Option(min=0, help="End after this many steps.")]
 Size = Annotated[int, typer.Option(min=16, max=512, help="Side of the images in pixels.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/NAME].")]
+Export = Annotated[Path | None, typer.Option(help="Folder of the exported checkpoint [default: OUT/export].")]
 SheetEvery = Annotated[int, typer.Option(min=1, help="Steps between sample sheets.")]
 SaveEvery = Annotated[int | None, typer.Option(min=1, help="Save every so many steps as well as every two minutes.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Samples a step [default: the run's own].")]
@@ -32,7 +33,7 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Samples a step [default:
 def run_command(name: str) -> None:
     """Register the command of one run."""
 
-    @app.command(name, help=f"Train {name}; ends with a sample sheet and an exported checkpoint in OUT/export.")
+    @app.command(name, help=f"Train {name}; ends with a sample sheet and an exported checkpoint.")
     def command(
         minutes: Minutes = None,
         steps: Steps = None,
@@ -46,6 +47,7 @@ def run_command(name: str) -> None:
         save_every: SaveEvery = None,
         tiny: Annotated[bool, typer.Option("--tiny", help="A very small model, for tests.")] = False,
         compile: Annotated[bool, typer.Option(help="Use torch.compile on a GPU.")] = True,
+        export: Export = None,
     ) -> None:
         from koma.training.loop import Options, TrainingDivergedError, fit
 
@@ -54,7 +56,7 @@ def run_command(name: str) -> None:
             raise typer.BadParameter("give --minutes or --steps", param_hint="--minutes / --steps")
         options = Options(
             out or Path("runs") / name, minutes, steps, resume, device, seed, sheet_every, save_every=save_every,
-            compile=compile,
+            compile=compile, export=export,
         )
         run = getattr(import_module(module), class_name)(size=size, tiny=tiny, batch=batch)
         try:

@@ -40,6 +40,7 @@ class Options:
     save_seconds: float = 120.0
     save_every: int | None = None
     compile: bool = True
+    export: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run without an end."""
@@ -57,7 +58,7 @@ class Options:
 
 
 class Run(ABC):
-    """What one model brings to the loop. `progress` (0 to 1) and `options` are set by the loop before each call."""
+    """What one model brings to the loop, which sets `options`, `progress` (0 to 1) and, before an export, `result`."""
 
     name: str
     lr: float = 2e-3
@@ -69,6 +70,7 @@ class Run(ABC):
     ema_decay: float = 0.999
     progress: float = 0.0
     options: Options
+    result: Result
 
     @abstractmethod
     def build(self, device: torch.device) -> None:
@@ -145,7 +147,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def fit(run: Run, options: Options) -> Result:
-    """Train `run` until its end or a stop signal; then save, and at the end draw a sheet and export to `out`/export."""
+    """Train `run` until its end or a stop signal; then save, and at the end draw a sheet and export the checkpoint."""
     return _Fitting(run, options).go()
 
 
@@ -192,8 +194,9 @@ class _Fitting:
             self.result.finished = self.options.progress(step, self._elapsed()) >= 1
             if self.result.finished:
                 self._sheet(step)
+                self.run.result = self.result
                 with self.average.applied(), torch.no_grad():
-                    self.run.export(self.options.out / "export")
+                    self.run.export(self.options.export or self.options.out / "export")
         return self.result
 
     def _step(self, step: int, progress: float) -> None:

@@ -65,10 +65,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon suits: weights of linear and convolution layers, not embeddings, tables, norms or biases."""
-    return parameter.ndim >= 2 and min(parameter.shape[0], parameter.numel() // parameter.shape[0]) >= 8 and not any(
-        word in name for word in ("embed", "shared", "table", "norm", "lm_head")
-    )
+    """Whether Muon suits: weights of linear and convolution layers, but no tables, modulations or thin layers."""
+    if parameter.ndim < 2 or min(parameter.shape[:2]) < 8:
+        return False
+    return not any(word in name for word in ("embed", "shared", "table", "relative", "norm", "lm_head"))
 
 
 def make_optimizers(

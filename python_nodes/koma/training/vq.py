@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from diffusers import VQModel
 from torch import Tensor, nn
-from torch.nn import functional
 
 from koma.training.compiling import compiled
 from koma.training.loop import Run
@@ -73,18 +72,6 @@ def nearest_codes(latents: Tensor, codes: Tensor) -> Tensor:
         return (codes.square().sum(1) - 2 * flat @ codes.T).argmin(1)
 
 
-def rotated(latents: Tensor, codes: Tensor) -> Tensor:
-    """The codes in value; the gradient reaches the latents by the rotation and scaling that maps one to the other.
-
-    Fifty et al., "Restructuring vector quantization with the rotation trick" (2024); both are [N, D].
-    """
-    length, target = latents.norm(dim=1, keepdim=True), codes.norm(dim=1, keepdim=True)
-    e = (latents / length.clamp(min=1e-6)).detach()
-    q = (codes / target.clamp(min=1e-6)).detach()
-    r = functional.normalize(e + q, dim=1, eps=1e-6)
-    ratio = (target / length.clamp(min=1e-6)).detach()
-    turned = latents - 2 * (latents * r).sum(1, keepdim=True) * r + 2 * (latents * e).sum(1, keepdim=True) * q
-    return ratio * turned
 
 
 class MovingCodebook(nn.Module):
@@ -172,7 +159,8 @@ class VQRun(Run):
         chosen = codes[ids]
         spread = codes.var(0).sum().clamp(min=1e-6)
         commitment = (latents - chosen).square().sum(1).mean() / spread
-        passed = rotated(latents, chosen).view(len(images), *encoded.shape[2:], -1).permute(0, 3, 1, 2)
+        straight_through = latents + (chosen - latents).detach()
+        passed = straight_through.view(len(images), *encoded.shape[2:], -1).permute(0, 3, 1, 2)
         error = model.decoder(model.post_quant_conv(passed)).float() - images
         return latents, ids, error.square().mean(), error.abs().mean(), commitment
 
