@@ -1,0 +1,99 @@
+"""Prompt -> embeddings, request -> state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from koma.models.amused.parts import Parts
+from koma.models.lru import Lru
+from koma.models.seeds import row_seeds, seed_of
+from koma.runtime.runner import Request, State
+
+MICRO_SCORE = 6
+"""The aesthetic score that the checkpoints were conditioned on (SDXL's micro-conditioning,
+arXiv:2307.01952, 2.2)."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """An encoded prompt."""
+
+    pooled: torch.Tensor
+    """[1, projection]"""
+    hidden: torch.Tensor
+    """[1, text tokens, width], of the last but one layer"""
+
+
+@dataclass(kw_only=True)
+class ImageState(State):
+    """A job of ``n`` images: ``n`` rows of a forward, or ``2 n`` with guidance."""
+
+    text: Text
+    null: Text | None
+    """The negative prompt; None where guidance is off."""
+    guidance: float
+    micro: torch.Tensor
+    """[1, 5]: width, height, crop (0, 0), aesthetic score"""
+    scheduler: Any
+    """An AmusedScheduler with this job's own number of steps and temperatures."""
+    generators: list[torch.Generator]
+    """One per image, on the device of the model."""
+    seed: int
+    tokens: torch.Tensor
+    """[n, height, width] of token ids; unknown ones have the mask id"""
+    guess: torch.Tensor | None = None
+    """[n, height, width]: the model's guess of all tokens after the last step"""
+
+
+class Encoder:
+    """Encodes prompts with CLIP; the last ones stay in memory, the empty one among them."""
+
+    def __init__(self, parts: Parts, kept: int = 64) -> None:
+        self._parts = parts
+        self._texts: Lru[Text] = Lru(kept)
+
+    def text(self, prompt: str) -> Text:
+        """Encode ``prompt``, cut at the tokenizer's length. Padding is attended to, as the checkpoints
+        expect."""
+        return self._texts.get(prompt, lambda: self._encode(prompt))
+
+    @torch.inference_mode()
+    def _encode(self, prompt: str) -> Text:
+        tokenizer = self._parts.tokenizer
+        ids = tokenizer(
+            [prompt],
+            return_tensors="pt",
+            padding="max_length",
+            truncation=True,
+            max_length=tokenizer.model_max_length,
+        ).input_ids
+        output = self._parts.text_encoder(ids.to(self._parts.device), output_hidden_states=True)
+        return Text(output.text_embeds, output.hidden_states[-2])
+
+
+@torch.inference_mode()
+def start(request: Request, parts: Parts, encoder: Encoder) -> ImageState:
+    """Make the state of a new job: everything masked, one generator per image."""
+    params, device = request.params, parts.device
+    seed = seed_of(params)
+    text = encoder.text(params.prompt)
+    scheduler = type(parts.scheduler).from_config(parts.scheduler.config)
+    scheduler.set_timesteps(params.steps, (params.temperature, 0.0), device)
+    side = parts.token_side
+    grid = (params.n, params.height // side, params.width // side)
+    micro = [params.width, params.height, 0, 0, MICRO_SCORE]
+    return ImageState(
+        request=request,
+        total=params.steps,
+        text=text,
+        null=encoder.text(params.negative_prompt) if params.guidance_scale > 1 else None,
+        guidance=params.guidance_scale,
+        micro=torch.tensor([micro], device=device, dtype=text.hidden.dtype),
+        scheduler=scheduler,
+        generators=[torch.Generator(device).manual_seed(one) for one in row_seeds(seed, params.n)],
+        seed=seed,
+        tokens=torch.full(grid, scheduler.config.mask_token_id, dtype=torch.long, device=device),
+    )

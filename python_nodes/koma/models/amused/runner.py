@@ -1,0 +1,97 @@
+"""The phases of aMUSEd, wired for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+from koma.models import checkpoints, manifest
+from koma.models.amused import decode, encode, parts, step
+from koma.models.amused.encode import ImageState
+from koma.models.amused.params import image_params
+from koma.models.device import place
+from koma.models.media import encode as media
+from koma.models.seeds import row_seeds
+from koma.runtime.runner import Loaded, Output, Preview, Request, Runner, State, TaskSpec
+
+TASK = "image.generate"
+
+
+class AmusedRunner:
+    """Paints images; see :class:`koma.runtime.runner.Runner` for the phases."""
+
+    def __init__(self, modules: parts.Parts, loaded: Loaded, settings: manifest.Manifest) -> None:
+        self.loaded = loaded
+        self._parts = modules
+        self._encoder = encode.Encoder(modules)
+        self._encoder.text("")
+        params = image_params(modules.native_side, modules.multiple, settings)
+        self.tasks: Mapping[str, TaskSpec] = {
+            TASK: TaskSpec(params, inputs={}, outputs={"image": "image/png"})
+        }
+
+    def prepare(self, request: Request) -> ImageState:
+        """Encode the prompts and mask every token."""
+        return encode.start(request, self._parts, self._encoder)
+
+    def key(self, state: State) -> Hashable:
+        """Jobs of one token grid share a forward: the U-ViT normalises over the grid, so it cannot be
+        padded."""
+        return tuple(cast(ImageState, state).tokens.shape[1:])
+
+    def step(self, states: Sequence[State]) -> None:
+        """One forward for the rows of all ``states``."""
+        step.step(self._parts, cast(Sequence[ImageState], states))
+
+    def text(self, state: State) -> str:
+        """aMUSEd makes no text."""
+        return ""
+
+    def preview(self, state: State) -> Preview | None:
+        """The guess of the first image, decoded."""
+        guess = cast(ImageState, state).guess
+        return None if guess is None else media.preview(decode.pixels(self._parts, guess[:1])[0])
+
+    def finish(self, state: State) -> list[Output]:
+        """Decode the images and write them as PNG: ``image``, ``image_2``, ..."""
+        painted = cast(ImageState, state)
+        images = decode.pixels(self._parts, painted.tokens)
+        seeds = row_seeds(painted.seed, len(images))
+        return [
+            Output(
+                name="image" if number == 1 else f"image_{number}",
+                media_type="image/png",
+                path=media.write_png(painted.request.output_dir, image),
+                meta={
+                    "width": image.shape[1],
+                    "height": image.shape[0],
+                    "seed": seed,
+                    "steps": painted.total,
+                },
+            )
+            for number, (image, seed) in enumerate(zip(images, seeds, strict=True), start=1)
+        ]
+
+
+def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
+    """Load an aMUSEd checkpoint.
+
+    Args:
+        checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
+        slots: jobs in flight; nothing is laid out for them beforehand.
+        options: overrides of the checkpoint's ``koma.json``.
+    """
+    placement = place(device, dtype)
+    folder = checkpoints.resolve(checkpoint, "amused")
+    settings = manifest.read(folder, options)
+    loaded = Loaded(
+        family="amused",
+        checkpoint=checkpoint,
+        checkpoint_digest=checkpoints.digest(folder),
+        device=str(placement.device),
+        dtype=placement.dtype_name,
+        notice=settings.notice,
+    )
+    return AmusedRunner(parts.load(folder, placement), loaded, settings)
