@@ -17,8 +17,8 @@ OVERSAMPLING = 4
 def paint_backgrounds(size: int) -> Field:
     """Return all backgrounds in catalogue order as float32 `[6, 3, size, size]` in [0, 255]."""
     side = size * OVERSAMPLING
-    axis = (np.arange(side, dtype=np.float32) + 0.5) / side
-    x, y = np.meshgrid(axis, axis)
+    axis: Field = ((np.arange(side) + 0.5) / side).astype(np.float32)
+    x, y = (np.asarray(grid, np.float32) for grid in np.meshgrid(axis, axis))
     pictures = np.stack([painter(x, y) for painter in _PAINTERS])
     blocks = pictures.reshape(len(_PAINTERS), 3, size, OVERSAMPLING, size, OVERSAMPLING)
     return np.ascontiguousarray(blocks.mean((3, 5)), np.float32)
@@ -93,8 +93,8 @@ def _sea(x: Field, y: Field) -> Field:
     picture = _blend(y / 0.34, (176, 226, 240), (224, 244, 244))
     for level in range(5):
         crest = 0.34 + 0.13 * level + 0.016 * np.sin(2 * np.pi * (4 * x + 0.37 * level))
-        shade = _blend(np.float32(level / 4), (64, 184, 206), (10, 92, 150))
-        picture = _blend((y > crest).astype(np.float32), picture, _blend(np.zeros_like(y), shade, shade))
+        shade = _blend(np.full_like(y, level / 4), (64, 184, 206), (10, 92, 150))
+        picture = _blend((y > crest).astype(np.float32), picture, shade)
     return picture
 
 

@@ -28,14 +28,22 @@ MOTION_CHECKS: tuple[str, ...] = ("Is it {}?",)
 BACKGROUND_CHECKS: tuple[str, ...] = ("Is it {}?", "Is this {}?")
 WHOLE_CHECKS: tuple[str, ...] = ("Does this show {}?", "Is this {}?")
 
+CHECKS: tuple[str, ...] = OBJECT_CHECKS + MOTION_CHECKS + BACKGROUND_CHECKS + WHOLE_CHECKS
+
 QUESTION_WORDS: tuple[str, ...] = (
-    *WHAT, *GOING, *PLACE, *COUNT, *COUNTS, "yes", "no",
-    *(text.format("") for text in (*OBJECT_CHECKS, *MOTION_CHECKS, *BACKGROUND_CHECKS, *WHOLE_CHECKS)),
-)  # fmt: skip
+    *(WHAT + GOING + PLACE + COUNT + COUNTS),
+    *("yes", "no"),
+    *(check.format("") for check in CHECKS),
+)
 
 
 def questions(scene: Scene, rng: np.random.Generator, medium: Medium = "clip") -> list[tuple[str, str]]:
-    """Return open and yes/no questions about a scene with their answers; none on motion for an image."""
+    """Return open and yes/no questions with their answers about a scene; of an image none on motion."""
+    return open_questions(scene, rng, medium) + checks(scene, rng, medium)
+
+
+def open_questions(scene: Scene, rng: np.random.Generator, medium: Medium = "clip") -> list[tuple[str, str]]:
+    """Return open and yes/no questions about a scene with answers; none on motion for an image."""
     names = " and ".join(_noun(kind) for kind in scene.kinds)
     asked = [
         (_pick(WHAT, rng), names),
@@ -44,7 +52,7 @@ def questions(scene: Scene, rng: np.random.Generator, medium: Medium = "clip") -
     ]
     if medium == "clip":
         asked.append((_pick(GOING, rng), MOTION_ANSWERS[scene.motion]))
-    return asked + checks(scene, rng, medium)
+    return asked
 
 
 def checks(scene: Scene, rng: np.random.Generator, medium: Medium = "clip") -> list[tuple[str, str]]:

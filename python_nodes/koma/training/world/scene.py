@@ -1,7 +1,7 @@
 """Scenes: what is shown, where and how it moves. Deterministic from a seed, on every machine the same.
 
 A scene has a background and one or two objects that share one motion. Lengths are fractions of the image's
-side; an object's place is its centre in the first frame and `to_…` in the last, and it moves evenly in between.
+side; an object's place is its centre in the first frame and `to_…` in the last; it moves evenly in between.
 """
 
 from __future__ import annotations
@@ -92,18 +92,12 @@ class SceneBatch:
         return SceneBatch(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     def _scene(self, row: int) -> Scene:
-        motion = int(self.motion[row])
-        objects = tuple(
-            SceneObject(
-                int(self.kind[row, i]),
-                *map(float, self.start[row, i]),
-                *map(float, self.end[row, i]),
-                motion,
-                bool(self.flip[row, i]),
-            )
-            for i in range(self.count[row])
-        )
-        return Scene(int(self.background[row]), objects)
+        motion, objects = int(self.motion[row]), []
+        for i in range(self.count[row]):
+            (x, y, scale), (to_x, to_y, to_scale) = self.start[row, i].tolist(), self.end[row, i].tolist()
+            kind, flip = int(self.kind[row, i]), bool(self.flip[row, i])
+            objects.append(SceneObject(kind, x, y, scale, to_x, to_y, to_scale, motion, flip))
+        return Scene(int(self.background[row]), tuple(objects))
 
 
 def batch_of(scenes: list[Scene]) -> SceneBatch:
