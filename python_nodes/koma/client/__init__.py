@@ -1,0 +1,78 @@
+"""The client of a Koma server, asynchronous (:class:`Client`) and blocking (:class:`SyncClient`)."""
+
+from koma.client.client import DEFAULT_URL, Client
+from koma.client.connection import Timing
+from koma.client.errors import (
+    CallTimeoutError,
+    CancelledError,
+    ClientError,
+    CodedError,
+    ConnectionLostError,
+    ExpiredError,
+    FailedError,
+    IntegrityError,
+    ProtocolError,
+    RefusedError,
+    ServerUnreachableError,
+    WorkError,
+)
+from koma.client.events import (
+    Cancelled,
+    Completed,
+    Event,
+    Expired,
+    Failed,
+    PipelineCompleted,
+    Preview,
+    Progress,
+    Queued,
+    Retrying,
+    StageEvent,
+    Started,
+    Token,
+    Unknown,
+)
+from koma.client.handle import JobHandle, PipelineHandle
+from koma.client.records import Artifact, Job, Model, Output, Pipeline
+from koma.client.sync import SyncClient, SyncHandle
+
+__all__ = [
+    "DEFAULT_URL",
+    "Artifact",
+    "CallTimeoutError",
+    "Cancelled",
+    "CancelledError",
+    "Client",
+    "ClientError",
+    "CodedError",
+    "Completed",
+    "ConnectionLostError",
+    "Event",
+    "Expired",
+    "ExpiredError",
+    "Failed",
+    "FailedError",
+    "IntegrityError",
+    "Job",
+    "JobHandle",
+    "Model",
+    "Output",
+    "Pipeline",
+    "PipelineCompleted",
+    "PipelineHandle",
+    "Preview",
+    "Progress",
+    "ProtocolError",
+    "Queued",
+    "RefusedError",
+    "Retrying",
+    "ServerUnreachableError",
+    "StageEvent",
+    "Started",
+    "SyncClient",
+    "SyncHandle",
+    "Timing",
+    "Token",
+    "Unknown",
+    "WorkError",
+]

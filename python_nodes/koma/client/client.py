@@ -1,0 +1,240 @@
+"""The client of a Koma server: jobs and pipelines over one WebSocket, artifacts over HTTP.
+
+::
+
+    async with Client() as koma:
+        clip = await koma.upload(Path("clip.mp4"))
+        job = await koma.submit("video.understand", inputs={"video": clip.id})
+        async for event in job.events():
+            ...
+        print((await job.result()).outputs[0].text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from koma.client import artifacts
+from koma.client.artifacts import Transferred
+from koma.client.connection import Connection, Timing
+from koma.client.errors import ConnectionLostError
+from koma.client.events import parse_job_event, parse_pipeline_event
+from koma.client.handle import JobHandle, PipelineHandle
+from koma.client.http import Http
+from koma.client.records import Artifact, Job, Model, Pipeline, PreviewMode, parse
+from koma.client.topic import Topic
+
+DEFAULT_URL = "http://127.0.0.1:4000"
+VERSION = "2.0.0"  # of the Phoenix Channels protocol
+
+
+class Client:
+    """An asynchronous client; use it as a context manager, from one event loop.
+
+    ``url`` is the address of the server (``http://`` or ``https://``), ``api_key`` its key where it asks for
+    one, ``previews`` how previews travel ("none" for none), ``timing`` the patience.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        previews: PreviewMode = "binary",
+        timing: Timing | None = None,
+    ) -> None:
+        self.url = _checked_url(url)
+        self._headers = {"x-api-key": api_key} if api_key else {}
+        self._previews = previews
+        self._timing = timing or Timing()
+        self._http = Http(self.url, self._headers, self._timing.answer)
+        self._connection: Connection | None = None
+        self._requests: Topic | None = None
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the WebSocket and the HTTP connections."""
+        if self._connection is not None:
+            await self._connection.close()
+        await self._http.close()
+
+    # Jobs and pipelines
+
+    async def submit(
+        self,
+        task: str,
+        params: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        *,
+        model: str | None = None,
+        priority: str | None = None,
+        on_disconnect: str | None = None,
+        deadline: float | None = None,
+    ) -> JobHandle:
+        """Submit a job and listen to it; ``inputs`` name artifacts, ``deadline`` is in seconds.
+
+        Raises ``RefusedError`` with the field, value and bound at fault, ``ConnectionLostError`` where the
+        connection broke before the reply: the job may have been accepted then.
+        """
+        request = _given(
+            task=task,
+            params=dict(params) if params is not None else None,
+            inputs=dict(inputs) if inputs is not None else None,
+            model=model,
+            priority=priority,
+            on_disconnect=on_disconnect,
+            deadline_ms=round(deadline * 1000) if deadline is not None else None,
+        )
+        job = parse(Job, await self.call("submit", request))
+        return await self.attach(job.id)
+
+    async def attach(self, id: str, after: int = 0) -> JobHandle:
+        """Listen to a job that is there already, from the event after sequence number ``after``."""
+        topic = await self._join(f"job:{id}", parse_job_event, after)
+        handle = JobHandle(id, topic, partial(self.cancel, id), partial(self._leave, topic))
+        handle.job = parse(Job, topic.response.get("job"))
+        return handle
+
+    async def submit_pipeline(
+        self,
+        pipeline: str | Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, str] | None = None,
+        params: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> PipelineHandle:
+        """Run a pipeline: the name of one that the server has (``"story"``), or its stages."""
+        named = isinstance(pipeline, str)
+        request = _given(
+            pipeline=pipeline if named else None,
+            stages=None if named else [dict(stage) for stage in pipeline if not isinstance(stage, str)],
+            inputs=dict(inputs) if inputs is not None else None,
+            params={stage: dict(values) for stage, values in params.items()} if params is not None else None,
+        )
+        record = parse(Pipeline, await self.call("submit_pipeline", request))
+        return await self.attach_pipeline(record.id)
+
+    async def attach_pipeline(self, id: str, after: int = 0) -> PipelineHandle:
+        """Listen to a pipeline that is there already."""
+        topic = await self._join(f"pipeline:{id}", parse_pipeline_event, after)
+        handle = PipelineHandle(id, topic, partial(self.cancel_pipeline, id), partial(self._leave, topic))
+        handle.pipeline = parse(Pipeline, topic.response.get("pipeline"))
+        return handle
+
+    async def cancel(self, id: str) -> None:
+        """Cancel a job; also right for one that has ended."""
+        await self._call_again("cancel", {"id": id})
+
+    async def cancel_pipeline(self, id: str) -> None:
+        """Cancel a pipeline and the jobs of its stages."""
+        await self._call_again("cancel_pipeline", {"id": id})
+
+    async def call(self, event: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Push a request on topic ``jobs`` and return the response as it came."""
+        connection = await self._connected()
+        assert self._requests is not None
+        return await connection.call(self._requests, event, payload)
+
+    # Reading
+
+    async def job(self, id: str) -> Job:
+        """Return a job; raises ``RefusedError`` with code ``not_found``."""
+        return parse(Job, await self._http.json("GET", f"/v1/jobs/{id}"))
+
+    async def jobs(self) -> list[Job]:
+        """Return the jobs that the server knows."""
+        return [parse(Job, item) for item in _items(await self._http.json("GET", "/v1/jobs"), "jobs")]
+
+    async def pipeline(self, id: str) -> Pipeline:
+        """Return a pipeline; raises ``RefusedError`` with code ``not_found``."""
+        return parse(Pipeline, await self._http.json("GET", f"/v1/pipelines/{id}"))
+
+    async def models(self) -> list[Model]:
+        """Return the models that are ready, with the JSON Schemas of their tasks."""
+        return [parse(Model, item) for item in _items(await self._http.json("GET", "/v1/models"), "models")]
+
+    async def ready(self) -> tuple[bool, Any]:
+        """Return whether every model node is ready, and what the server says of those missing."""
+        status, body = await self._http.status("/health/ready")
+        return status == 200, body
+
+    # Artifacts
+
+    async def upload(
+        self, path: Path, media_type: str | None = None, progress: Transferred | None = None
+    ) -> Artifact:
+        """Store a file on the server, streamed; see :func:`koma.client.artifacts.upload`."""
+        return await artifacts.upload(self._http, path, media_type, progress)
+
+    async def download(
+        self, artifact: str, path: Path, *, overwrite: bool = False, progress: Transferred | None = None
+    ) -> None:
+        """Write an artifact to a file, whole or not at all; see :func:`koma.client.artifacts.download`."""
+        await artifacts.download(self._http, artifact, path, overwrite=overwrite, progress=progress)
+
+    async def read(self, artifact: str) -> bytes:
+        """Return the bytes of an artifact."""
+        return await artifacts.read(self._http, artifact)
+
+    async def _connected(self) -> Connection:
+        async with self._opening:
+            if self._connection is None:
+                connection = Connection(_socket_url(self.url), self._headers, self._timing)
+                await connection.open()
+                try:
+                    self._requests = await connection.subscribe("jobs", {}, None)
+                except BaseException:
+                    await connection.close()
+                    raise
+                self._connection = connection
+        return self._connection
+
+    async def _join(self, name: str, parser: Any, after: int) -> Topic:
+        connection = await self._connected()
+        params = {"previews": self._previews}
+        return await connection.subscribe(name, params, parser, after=after)
+
+    async def _leave(self, topic: Topic) -> None:
+        if self._connection is not None:
+            await self._connection.unsubscribe(topic.name)
+
+    async def _call_again(self, event: str, payload: Mapping[str, Any]) -> None:
+        """Push a request that may be made twice, once more where the connection broke before the reply."""
+        try:
+            await self.call(event, payload)
+        except ConnectionLostError:
+            await self.call(event, payload)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _items(body: Any, name: str) -> list[Any]:
+    """Return a list that comes bare or below its name."""
+    return list(body.get(name, []) if isinstance(body, dict) else body)
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"the server's address must look like {DEFAULT_URL}, not {url!r}")
+    return url.rstrip("/")
+
+
+def _socket_url(url: str) -> str:
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}[parts.scheme]
+    return urlunsplit((scheme, parts.netloc, f"{parts.path}/socket/websocket", f"vsn={VERSION}", ""))
