@@ -73,7 +73,6 @@ class LTXRun(Run):
     """Trains transformer and text encoder; the autoencoder comes from the run `ltx-vae` beside this one."""
 
     name = "ltx"
-    lr = 2e-3
     ema_decay = 0.999
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
@@ -81,6 +80,7 @@ class LTXRun(Run):
             raise ValueError(f"size must be a multiple of {2 * SPATIAL_RATIO} px, got {size}")
         self.size, self.tiny = size, tiny
         self.frames = 2 * TEMPORAL_RATIO + 1 if tiny else FRAMES
+        self.lr = 1e-2 if tiny else 2e-3
         self.batch = batch or (16 if tiny else 512)
         self.chunk = 16 if tiny else 4096
 

@@ -49,7 +49,7 @@ class Widths:
 
 
 FULL = Widths()
-TINY = Widths(8, (16, 16, 16), (16, 16), 2, 32, 2, 32, 1)
+TINY = Widths(8, (32, 32, 32), (32, 32), 2, 32, 2, 32, 1)
 
 
 def make_vae(widths: Widths) -> AutoencoderKLLTXVideo:

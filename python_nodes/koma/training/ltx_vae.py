@@ -48,7 +48,6 @@ class LTXVAERun(Run):
     """Trains the autoencoder on rendered clips."""
 
     name = "ltx-vae"
-    lr = 2e-3
     ema_decay = 0.998
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
@@ -56,7 +55,8 @@ class LTXVAERun(Run):
             raise ValueError(f"size must be a multiple of {2 * SPATIAL_RATIO} px, got {size}")
         self.size, self.tiny = size, tiny
         self.frames = 2 * TEMPORAL_RATIO + 1 if tiny else FRAMES
-        self.batch = batch or (4 if tiny else 32)
+        self.lr = 2e-2 if tiny else 2e-3
+        self.batch = batch or (8 if tiny else 32)
 
     def build(self, device: torch.device) -> None:
         """Make the model and the renderer."""

@@ -1,0 +1,49 @@
+"""Kills a training run half-way, for tests that it resumes exactly."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from koma.training.loop import Options, Result, Run, fit
+
+SAVE_EVERY = 5
+KILLED_AFTER = 12
+"""Step after which the process dies: two steps of work are lost, step 10 is on disk."""
+
+
+def options(out: Path, steps: int, resume: bool = False) -> Options:
+    return Options(out, steps=steps, save_every=SAVE_EVERY, resume=resume, device="cpu")
+
+
+def train_until_killed(make: Callable[[], Run], out: Path, steps: int) -> None:
+    """Train in another process that is killed with SIGKILL after step `KILLED_AFTER`. `make` must be importable."""
+    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(make, out, steps))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def resumed_after_sigkill(make: Callable[[], Run], out: Path, steps: int) -> Result:
+    """The result of the continuation of a run that was killed."""
+    train_until_killed(make, out, steps)
+    return fit(make(), options(out, steps, resume=True))
+
+
+def _train_and_die(make: Callable[[], Run], out: Path, steps: int) -> None:
+    torch.set_num_threads(1)
+    run = make()
+    own = run.after_step
+
+    def after_step(step: int, generator: torch.Generator) -> None:
+        own(step, generator)
+        if step == KILLED_AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run.after_step = after_step  # type: ignore[method-assign]
+    fit(run, options(out, steps))
