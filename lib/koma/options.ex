@@ -17,7 +17,8 @@ defmodule Koma.Options do
     # store
     data_dir: {:string, "data", "folder of jobs and artifacts"},
     retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
-    journal_bytes: {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
+    journal_bytes:
+      {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
     # queue and jobs
     queue_limit: {:integer, 1, nil, 256, "jobs that may wait per family"},
     max_attempts: {:integer, 1, nil, 3, "how often a job is run when model nodes die under it"},

@@ -51,12 +51,23 @@ defmodule Koma.ModelNode.Spec do
     numbers = for key <- ~w(count slots)a, do: Map.get(entry, key, 1)
 
     cond do
-      (unknown = Map.keys(entry) -- @keys) != [] -> {:error, "unknown keys #{inspect(unknown)}"}
-      (missing = ~w(name family checkpoint)a -- Map.keys(entry)) != [] -> {:error, "misses #{inspect(missing)}"}
-      not Enum.all?(strings, &is_binary/1) -> {:error, "name, family, checkpoint, device and dtype are strings"}
-      not Enum.all?(numbers, &(is_integer(&1) and &1 > 0)) -> {:error, "count and slots are positive integers"}
-      not is_map(Map.get(entry, :options, %{})) -> {:error, "options is a map"}
-      true -> :ok
+      (unknown = Map.keys(entry) -- @keys) != [] ->
+        {:error, "unknown keys #{inspect(unknown)}"}
+
+      (missing = ~w(name family checkpoint)a -- Map.keys(entry)) != [] ->
+        {:error, "misses #{inspect(missing)}"}
+
+      not Enum.all?(strings, &is_binary/1) ->
+        {:error, "name, family, checkpoint, device and dtype are strings"}
+
+      not Enum.all?(numbers, &(is_integer(&1) and &1 > 0)) ->
+        {:error, "count and slots are positive integers"}
+
+      not is_map(Map.get(entry, :options, %{})) ->
+        {:error, "options is a map"}
+
+      true ->
+        :ok
     end
   end
 
@@ -74,8 +85,11 @@ defmodule Koma.ModelNode.Spec do
     |> Enum.group_by(& &1.family, & &1.checkpoint)
     |> Enum.find(fn {_family, checkpoints} -> length(Enum.uniq(checkpoints)) > 1 end)
     |> case do
-      nil -> :ok
-      {family, names} -> {:error, "family #{family} has several checkpoints: #{inspect(Enum.uniq(names))}"}
+      nil ->
+        :ok
+
+      {family, names} ->
+        {:error, "family #{family} has several checkpoints: #{inspect(Enum.uniq(names))}"}
     end
   end
 end

@@ -1,0 +1,116 @@
+defmodule Koma.Job.Record do
+  @moduledoc """
+  What is known of a job, and what is stored of it: how it was accepted plus the effect of each
+  event. The live process and the recovery after a restart fold events with the same `apply/2`.
+  """
+
+  alias Koma.Job.{Event, Lifecycle}
+
+  @enforce_keys [:id, :task, :model, :created_at]
+  defstruct [
+    :id,
+    :key,
+    :task,
+    :model,
+    :created_at,
+    :finished_at,
+    :seed,
+    :deadline_ms,
+    :outputs,
+    :timings,
+    :error,
+    :node,
+    state: "accepted",
+    attempt: 0,
+    losses: 0,
+    seq: 0,
+    params: %{},
+    inputs: %{},
+    priority: "interactive",
+    on_disconnect: "cancel"
+  ]
+
+  @type t :: %__MODULE__{
+          id: String.t(),
+          key: String.t() | nil,
+          task: String.t(),
+          model: String.t(),
+          created_at: integer,
+          finished_at: integer | nil,
+          seed: non_neg_integer | nil,
+          deadline_ms: pos_integer | nil,
+          outputs: [map] | nil,
+          timings: map | nil,
+          error: map | nil,
+          node: String.t() | nil,
+          state: Lifecycle.state(),
+          attempt: non_neg_integer,
+          losses: non_neg_integer,
+          seq: non_neg_integer,
+          params: map,
+          inputs: %{String.t() => String.t()},
+          priority: String.t(),
+          on_disconnect: String.t()
+        }
+
+  # Attempts that ended because the gateway stopped are not held against the job.
+  @blameless ~w(unavailable)
+
+  @doc "The next event of a job; `type` must be allowed in its state, else this raises."
+  @spec event(t, String.t(), map) :: Event.t()
+  def event(%__MODULE__{} = record, type, data) do
+    {:ok, _state} = Lifecycle.next(record.state, type)
+    %Event{seq: record.seq + 1, type: type, at: System.system_time(:millisecond), data: data}
+  end
+
+  @doc "The record after an event. Raises when a number is left out or the event is not allowed."
+  @spec apply(t, Event.t()) :: t
+  def apply(%__MODULE__{seq: last} = record, %Event{seq: seq} = event) when seq == last + 1 do
+    {:ok, state} = Lifecycle.next(record.state, event.type)
+    effect(%{record | state: state, seq: seq}, event)
+  end
+
+  defp effect(record, %Event{type: "started", data: data}) do
+    %{record | attempt: data["attempt"], node: data["node"]}
+  end
+
+  defp effect(record, %Event{type: "retrying", data: %{"code" => code}})
+       when code in @blameless do
+    record
+  end
+
+  defp effect(record, %Event{type: "retrying"}), do: %{record | losses: record.losses + 1}
+
+  defp effect(record, %Event{type: "completed", data: data, at: at}) do
+    seed = data["seed"] || record.seed
+    %{record | outputs: data["outputs"], timings: data["timings"], seed: seed, finished_at: at}
+  end
+
+  defp effect(record, %Event{type: type, data: data, at: at})
+       when type in ~w(failed cancelled expired) do
+    %{record | error: data, finished_at: at}
+  end
+
+  defp effect(record, _event), do: record
+
+  @doc "Whether the job has ended."
+  @spec ended?(t) :: boolean
+  def ended?(%__MODULE__{state: state}), do: Lifecycle.terminal?(state)
+
+  @doc "The job as clients see it (docs/api.md): string keys, absent fields left out."
+  @spec to_map(t, position :: pos_integer | nil) :: %{String.t() => term}
+  def to_map(%__MODULE__{} = record, position \\ nil) do
+    always =
+      for key <- ~w(id task model state attempt seq created_at params inputs)a,
+          into: %{},
+          do: {Atom.to_string(key), Map.fetch!(record, key)}
+
+    for key <- ~w(finished_at outputs error seed timings)a,
+        (value = Map.fetch!(record, key)) != nil,
+        into: put_position(always, position),
+        do: {Atom.to_string(key), value}
+  end
+
+  defp put_position(map, nil), do: map
+  defp put_position(map, position), do: Map.put(map, "position", position)
+end

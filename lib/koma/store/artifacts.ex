@@ -1,0 +1,216 @@
+defmodule Koma.Store.Artifacts do
+  @moduledoc """
+  Files named by the SHA-256 of their bytes: `artifacts/ab/abcd…`, beside it `abcd….type` with the
+  media type.
+
+  A file is written under a temporary name, hashed as it is written, synced, and renamed, so
+  whatever has its final name is whole. The same bytes are stored once. The bytes themselves
+  never travel between processes: writers write, and readers get a path.
+  """
+
+  alias Koma.{Error, Options}
+  alias Koma.Store.{Folder, MediaType, Temporary}
+
+  @chunk 256 * 1024
+
+  @type artifact :: %{
+          id: String.t(),
+          path: Path.t(),
+          media_type: String.t(),
+          bytes: non_neg_integer
+        }
+
+  defmodule Writer do
+    @moduledoc "An artifact being written; used by one process."
+    @enforce_keys [:path, :file, :media_type, :hash]
+    defstruct [:path, :file, :media_type, :hash, bytes: 0, head: ""]
+
+    @type t :: %__MODULE__{
+            path: Path.t(),
+            file: :file.fd(),
+            media_type: String.t(),
+            hash: :crypto.hash_state(),
+            bytes: non_neg_integer,
+            head: binary
+          }
+  end
+
+  @doc "Begins an artifact in a temporary file, which is deleted when the calling process dies."
+  @spec open(String.t()) :: {:ok, Writer.t()} | {:error, Error.t()}
+  def open(media_type) do
+    path = Temporary.claim()
+
+    case :file.open(path, [:write, :raw, :binary]) do
+      {:ok, file} ->
+        hash = :crypto.hash_init(:sha256)
+        {:ok, %Writer{path: path, file: file, media_type: media_type, hash: hash}}
+
+      {:error, reason} ->
+        Temporary.release(path)
+        {:error, disk_error(reason)}
+    end
+  end
+
+  @doc "Appends bytes. After an error the writer is to be aborted."
+  @spec write(Writer.t(), iodata) :: {:ok, Writer.t()} | {:error, Error.t()}
+  def write(%Writer{} = writer, data) do
+    bytes = writer.bytes + IO.iodata_length(data)
+    limit = Options.get().max_upload_bytes
+
+    with :ok <- within(bytes, limit),
+         :ok <- to_disk(:file.write(writer.file, data)) do
+      hash = :crypto.hash_update(writer.hash, data)
+      {:ok, %{writer | bytes: bytes, hash: hash, head: head(writer.head, data)}}
+    end
+  end
+
+  @doc """
+  Ends an artifact: sync, rename. `:existed` when these bytes were stored before. With a digest
+  that does not fit (`digest_mismatch`), and on any other error, nothing is left behind.
+  """
+  @spec commit(Writer.t(), String.t() | nil) ::
+          {:ok, artifact, :created | :existed} | {:error, Error.t()}
+  def commit(%Writer{} = writer, expected) do
+    id = writer.hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
+    synced = to_disk(:file.sync(writer.file))
+    :ok = :file.close(writer.file)
+
+    result =
+      with :ok <- synced,
+           :ok <- same(id, expected) do
+        place(writer.path, id, MediaType.sniff(writer.head, writer.media_type))
+      end
+
+    Temporary.release(writer.path)
+    result
+  end
+
+  @doc "Gives an artifact up; harmless after an error."
+  @spec abort(Writer.t()) :: :ok
+  def abort(%Writer{} = writer) do
+    _closed_already = :file.close(writer.file)
+    Temporary.release(writer.path)
+  end
+
+  @doc """
+  Moves a finished file in, by rename. Its bytes must have the digest `sha256`; on an error the
+  file stays where it is.
+  """
+  @spec adopt(Path.t(), String.t(), String.t()) :: {:ok, artifact} | {:error, Error.t()}
+  def adopt(path, media_type, sha256) do
+    with {:ok, id} <- digest(path),
+         :ok <- same(id, sha256),
+         {:ok, artifact, _new} <- place(path, id, media_type) do
+      {:ok, artifact}
+    end
+  end
+
+  @doc "Finds an artifact."
+  @spec fetch(String.t()) :: {:ok, artifact} | {:error, Error.t()}
+  def fetch(id) do
+    with true <- id?(id),
+         path = path(id),
+         {:ok, %File.Stat{size: bytes}} <- File.stat(path),
+         {:ok, media_type} <- File.read(path <> ".type") do
+      {:ok, %{id: id, path: path, media_type: media_type, bytes: bytes}}
+    else
+      _absent ->
+        {:error, Error.new("artifact_not_found", "There is no artifact #{show(id)}", value: id)}
+    end
+  end
+
+  @doc "Makes the folder; called at start."
+  @spec prepare(Path.t()) :: :ok
+  def prepare(data_dir), do: File.mkdir_p!(Path.join(data_dir, "artifacts"))
+
+  # Only a digest ever becomes a path.
+  defp id?(id), do: is_binary(id) and id =~ ~r/\A[0-9a-f]{64}\z/
+
+  defp show(id) when is_binary(id), do: inspect(id, printable_limit: 80)
+  defp show(id), do: inspect(id, limit: 5)
+
+  defp path(<<shard::binary-size(2), _::binary>> = id) do
+    Path.join([Options.get().data_dir, "artifacts", shard, id])
+  end
+
+  # Both files are whole before they get their names, the type first: a file with a final name
+  # always has its type, and two processes that store the same bytes write the same.
+  defp place(from, id, media_type) do
+    to = path(id)
+
+    if File.exists?(to) do
+      _adopted_twice = File.rm(from)
+      with {:ok, artifact} <- fetch(id), do: {:ok, artifact, :existed}
+    else
+      type = from <> ".type"
+
+      result =
+        with :ok <- File.mkdir_p(Path.dirname(to)),
+             :ok <- File.write(type, media_type, [:sync]),
+             :ok <- File.rename(type, to <> ".type"),
+             :ok <- File.rename(from, to),
+             do: Folder.sync(Path.dirname(to))
+
+      _renamed = File.rm(type)
+      with :ok <- to_disk(result), {:ok, artifact} <- fetch(id), do: {:ok, artifact, :created}
+    end
+  end
+
+  # Hashes a file chunk by chunk and syncs it.
+  defp digest(path) do
+    case :file.open(path, [:read, :raw, :binary]) do
+      {:ok, file} ->
+        hash = hash(file, :crypto.hash_init(:sha256))
+        synced = with {:ok, _hash} <- hash, do: :file.sync(file)
+        :ok = :file.close(file)
+
+        with :ok <- to_disk(synced),
+             {:ok, hash} <- hash,
+             do: {:ok, Base.encode16(hash, case: :lower)}
+
+      {:error, reason} ->
+        {:error, Error.new("model_failed", "The model node's output is not there: #{reason}")}
+    end
+  end
+
+  defp hash(file, context) do
+    case :file.read(file, @chunk) do
+      {:ok, bytes} -> hash(file, :crypto.hash_update(context, bytes))
+      :eof -> {:ok, :crypto.hash_final(context)}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp same(_id, nil), do: :ok
+  defp same(id, id), do: :ok
+
+  defp same(id, expected) do
+    message = "The bytes have the digest #{id}, not #{show(expected)}"
+    {:error, Error.new("digest_mismatch", message, value: expected, bound: id)}
+  end
+
+  defp within(bytes, limit) when bytes <= limit, do: :ok
+
+  defp within(_bytes, limit) do
+    {:error, Error.new("too_large", "An artifact may have at most #{limit} bytes", bound: limit)}
+  end
+
+  defp head(head, data) do
+    case MediaType.needed() - byte_size(head) do
+      0 -> head
+      missing -> head <> (data |> IO.iodata_to_binary() |> first(missing))
+    end
+  end
+
+  defp first(bytes, n), do: binary_part(bytes, 0, min(n, byte_size(bytes)))
+
+  defp to_disk(:ok), do: :ok
+  defp to_disk({:error, %Error{} = error}), do: {:error, error}
+  defp to_disk({:error, reason}), do: {:error, disk_error(reason)}
+
+  defp disk_error(reason) when reason in [:enospc, :edquot] do
+    Error.new("storage_full", "The disk that holds the artifacts is full")
+  end
+
+  defp disk_error(reason), do: Error.new("internal", "The artifact store failed: #{reason}")
+end

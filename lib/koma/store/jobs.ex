@@ -1,0 +1,283 @@
+defmodule Koma.Store.Jobs do
+  @moduledoc """
+  The jobs of this peer, on disk and in memory.
+
+  **On disk** there is one append-only journal (`jobs/journal`) of accepted jobs and events. An
+  own journal rather than DETS or Mnesia, because "accepted means stored" needs a sync per
+  acceptance that many acceptances can share, and because a killed BEAM must leave a file that
+  opens at once: DETS rebuilds its file after a crash and has no shared sync, and Mnesia ties its
+  files to the name of the peer and does not sync on commit.
+
+  **When is it on disk?** An acceptance and the end of a job are synced (`fdatasync`) before anyone
+  is told. The events between are written before anyone is told, but not synced: they survive the
+  death of the BEAM, and after a power cut the job is run again from its acceptance.
+
+  **In memory** (ETS, read by anyone) are the records, the events of live jobs, and the packed
+  events of finished ones, of which the newest `retention_jobs` are kept.
+
+  **Disk full**: acceptances are refused with `storage_full` and the half record is cut off; events
+  of running jobs stay in memory and are written as soon as there is room again.
+  """
+  use GenServer
+  require Logger
+
+  alias Koma.{Error, Telemetry}
+  alias Koma.Job.{Event, Record}
+  alias Koma.Store.{Journal, Syncer}
+
+  @records Koma.Store.Jobs.Records
+  @events Koma.Store.Jobs.Events
+  @finished Koma.Store.Jobs.Finished
+
+  defstruct [:path, :file, :syncer, :size, :compact_at, :retention, unwritten: []]
+
+  @doc "Opens the store. Options: `:dir`, `:retention_jobs`, `:journal_bytes`."
+  @spec start_link(keyword) :: GenServer.on_start()
+  def start_link(options), do: GenServer.start_link(__MODULE__, options, name: __MODULE__)
+
+  @doc "Stores a new job; when this returns `:ok` it is on disk."
+  @spec accept(Record.t()) :: :ok | {:error, Error.t()}
+  def accept(%Record{} = record) do
+    with {:error, reason} <- call({:accept, record}), do: {:error, refused(reason)}
+  end
+
+  @doc "Stores an event and its effect; when this returns, both can be read."
+  @spec append(Record.t(), Event.t()) :: :ok
+  def append(%Record{} = record, %Event{} = event) do
+    with {:error, _logged} <- call({:append, record, event}), do: :ok
+  end
+
+  @doc "Reads a job."
+  @spec fetch(String.t()) :: {:ok, Record.t()} | :error
+  def fetch(id) do
+    case :ets.lookup(@records, id) do
+      [{^id, record}] -> {:ok, record}
+      [] -> :error
+    end
+  end
+
+  @doc "The events of a job after a number, in order."
+  @spec events(String.t(), non_neg_integer) :: [Event.t()]
+  def events(id, after_seq) do
+    case :ets.lookup(@events, {id, :packed}) do
+      [{_key, packed}] ->
+        for event <- :erlang.binary_to_term(packed), event.seq > after_seq, do: event
+
+      [] ->
+        :ets.select(@events, [
+          {{{id, :"$1"}, :"$2"}, [{:is_integer, :"$1"}, {:>, :"$1", after_seq}], [:"$2"]}
+        ])
+    end
+  end
+
+  @doc "Every record for which `keep?` is true, newest first."
+  @spec list((Record.t() -> boolean)) :: [Record.t()]
+  def list(keep?) do
+    fn {_id, record}, kept -> if keep?.(record), do: [record | kept], else: kept end
+    |> :ets.foldl([], @records)
+    |> Enum.sort_by(&{&1.created_at, &1.id}, :desc)
+  end
+
+  @doc "The jobs that have not ended, oldest first."
+  @spec unfinished() :: [Record.t()]
+  def unfinished, do: (&(not Record.ended?(&1))) |> list() |> Enum.reverse()
+
+  defp call(request), do: GenServer.call(__MODULE__, request, :infinity)
+
+  @impl GenServer
+  def init(options) do
+    for {table, kind} <- [{@records, :set}, {@events, :ordered_set}, {@finished, :ordered_set}] do
+      :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
+    end
+
+    dir = Keyword.fetch!(options, :dir)
+    File.mkdir_p!(dir)
+    path = Path.join(dir, "journal")
+    retention = Keyword.fetch!(options, :retention_jobs)
+    sound = replay(path, retention)
+    size = rewrite(path, sound)
+    {:ok, syncer} = Syncer.start_link(path)
+    compact_at = max(Keyword.fetch!(options, :journal_bytes), 2 * size)
+
+    state = %__MODULE__{
+      path: path,
+      file: open(path),
+      syncer: syncer,
+      size: size,
+      compact_at: compact_at
+    }
+
+    {:ok, %{state | retention: retention}}
+  end
+
+  @impl GenServer
+  def handle_call({:accept, record}, from, state) do
+    case write([Journal.encode({:accepted, record})], state) do
+      {:ok, state} ->
+        :ets.insert(@records, {record.id, record})
+        Syncer.sync(state.syncer, from)
+        {:noreply, compact_if_large(state)}
+
+      {:error, reason, state} ->
+        {:reply, {:error, reason}, state}
+    end
+  end
+
+  def handle_call({:append, record, event}, from, state) do
+    remember(record, event)
+    entry = Journal.encode({:event, record.id, event})
+
+    case write([entry], state) do
+      {:ok, state} ->
+        if Record.ended?(record),
+          do: Syncer.sync(state.syncer, from),
+          else: GenServer.reply(from, :ok)
+
+        {:noreply, state |> retain(record) |> compact_if_large()}
+
+      {:error, reason, state} ->
+        if state.unwritten == [],
+          do: Logger.error("job journal: #{reason}; events wait in memory")
+
+        {:reply, {:error, reason}, %{state | unwritten: [state.unwritten | entry]}}
+    end
+  end
+
+  # What waited for room goes first, so that the order on disk is the order in which it happened.
+  defp write(entries, %{unwritten: unwritten} = state) do
+    bytes = [unwritten | entries]
+
+    case :file.write(state.file, bytes) do
+      :ok ->
+        {:ok, %{state | unwritten: [], size: state.size + IO.iodata_length(bytes)}}
+
+      {:error, reason} ->
+        cut(state.path, state.size)
+        {:error, reason, state}
+    end
+  end
+
+  defp cut(path, size) do
+    {:ok, file} = :file.open(path, [:read, :write, :raw])
+    {:ok, ^size} = :file.position(file, size)
+    :ok = :file.truncate(file)
+    :ok = :file.close(file)
+  end
+
+  defp refused(:enospc), do: Error.new("storage_full", "The disk that holds the jobs is full")
+  defp refused(reason), do: Error.new("storage_full", "The job cannot be stored: #{reason}")
+
+  defp remember(record, event) do
+    :ets.insert(@events, {{record.id, event.seq}, event})
+    :ets.insert(@records, {record.id, record})
+    if Record.ended?(record), do: pack(record)
+  end
+
+  # The events of a finished job are only read again, if at all: packed they take a tenth.
+  defp pack(record) do
+    packed = :erlang.term_to_binary(events(record.id, 0), [:compressed])
+    forget_events(record.id)
+    :ets.insert(@events, {{record.id, :packed}, packed})
+    :ets.insert(@finished, {{record.finished_at, record.id}})
+  end
+
+  defp retain(state, record) do
+    if Record.ended?(record), do: forget_beyond(state.retention)
+    state
+  end
+
+  defp forget_beyond(retention) do
+    if :ets.info(@finished, :size) > retention do
+      {_at, id} = oldest = :ets.first(@finished)
+      :ets.delete(@finished, oldest)
+      :ets.delete(@records, id)
+      forget_events(id)
+      forget_beyond(retention)
+    end
+  end
+
+  defp forget_events(id), do: :ets.match_delete(@events, {{id, :_}, :_})
+
+  defp replay(path, retention) do
+    case File.read(path) do
+      {:ok, bytes} ->
+        {_acc, sound} = Journal.fold(bytes, :ok, fn entry, :ok -> restore(entry) end)
+        lost = byte_size(bytes) - sound
+        if lost > 0, do: Logger.warning("job journal: #{lost} bytes of a torn record are cut off")
+        forget_beyond(retention)
+        sound
+
+      {:error, :enoent} ->
+        File.touch!(path)
+        0
+    end
+  end
+
+  defp restore({:accepted, record}) do
+    :ets.insert(@records, {record.id, record})
+    :ok
+  end
+
+  defp restore({:event, id, event}) do
+    with {:ok, record} <- fetch(id), do: record |> Record.apply(event) |> remember(event)
+    :ok
+  end
+
+  defp restore({:job, record, events}) do
+    :ets.insert(@records, {record.id, record})
+    for event <- events, do: :ets.insert(@events, {{record.id, event.seq}, event})
+    if Record.ended?(record), do: pack(record)
+    :ok
+  end
+
+  defp compact_if_large(%{size: size, compact_at: at} = state) when size < at, do: state
+
+  defp compact_if_large(state) do
+    :ok = :file.close(state.file)
+    size = rewrite(state.path, state.size)
+    :ok = Syncer.reopen(state.syncer, state.path)
+    measured = %{bytes_before: state.size, bytes_after: size}
+    Telemetry.execute([:koma, :store, :compacted], measured, %{})
+    %{state | file: open(state.path), size: size, compact_at: max(state.compact_at, 2 * size)}
+  end
+
+  # The new file takes the old one's place only when it is whole and on disk. Without room for it
+  # the old one, cut to its sound part, goes on.
+  defp rewrite(path, sound) do
+    new = path <> ".new"
+
+    case write_all(new) do
+      :ok ->
+        :ok = File.rename(new, path)
+        Koma.Store.Folder.sync(Path.dirname(path))
+        File.stat!(path).size
+
+      {:error, reason} ->
+        Logger.error("job journal: not compacted: #{reason}")
+        _ignored = File.rm(new)
+        cut(path, sound)
+        sound
+    end
+  end
+
+  defp write_all(path) do
+    {:ok, file} = :file.open(path, [:write, :raw])
+
+    result =
+      Enum.reduce_while(Enum.reverse(list(fn _record -> true end)), :ok, fn record, :ok ->
+        case :file.write(file, Journal.encode({:job, record, events(record.id, 0)})) do
+          :ok -> {:cont, :ok}
+          error -> {:halt, error}
+        end
+      end)
+
+    result = with :ok <- result, do: :file.sync(file)
+    :ok = :file.close(file)
+    result
+  end
+
+  defp open(path) do
+    {:ok, file} = :file.open(path, [:append, :raw, :binary])
+    file
+  end
+end
