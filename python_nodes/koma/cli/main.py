@@ -1,0 +1,70 @@
+"""The `koma` command."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from koma import __version__
+from koma.cli import demo, exits, image, jobs, serve, story, understand, video
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Understand videos, paint images, make videos: the command line of a Koma server.",
+    epilog="Exit codes:\n\n" + exits.table().replace("\n", "\n\n"),
+)
+app.command()(serve.serve)
+app.command()(demo.demo)
+app.command()(understand.understand)
+app.command()(image.image)
+app.command()(video.video)
+app.command()(story.story)
+app.add_typer(jobs.app, name="jobs")
+
+# Commands of other parts of the package, imported only when they are asked for.
+ELSEWHERE = {"train": "koma.training.cli", "evaluate": "koma.training.evaluate.cli"}
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@app.callback(invoke_without_command=True)
+def koma(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Print the version, or do what the command says."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train the small checkpoints on Emoji World."""
+    _elsewhere(context)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def evaluate(context: typer.Context) -> None:
+    """Measure the small checkpoints on Emoji World."""
+    _elsewhere(context)
+
+
+def _elsewhere(context: typer.Context) -> None:
+    name = context.info_name or ""
+    command: typer.Typer = import_module(ELSEWHERE[name]).app
+    command(args=context.args, prog_name=f"koma {name}")
+
+
+def main() -> None:
+    """Entry point of the `koma` script."""
+    sys.exit(app(prog_name="koma"))
+
+
+if __name__ == "__main__":
+    main()
