@@ -34,16 +34,11 @@ def demo(
         source = input_file(clip or home() / CLIP)
         with running_server(console, out.parent / "server.log", keep) as server:
             console.print(f"in: {source}")
-            run(
-                tell_story(Common(server.url, previews=out / "previews", force=True), source, out, {}),
-                Common(),
+            common = Common(server.url, previews=out / "previews", force=True)
+            run(tell_story(common, source, out, {}), common)
+            console.print(
+                f"server: {server.url}" + ("" if keep else " (stops now; --keep leaves it running)")
             )
-            told = (
-                f"the server listens on {server.url}"
-                if keep
-                else f"the server was {server.url}; it stops now"
-            )
-            console.print(f"done: {out / 'caption.txt'}, {out / 'image.png'}, {out / 'video.mp4'}; {told}")
     except ServerError as error:
         print(f"koma: {error}", file=sys.stderr)
         raise typer.Exit(Exit.UNREACHABLE) from error

@@ -34,7 +34,6 @@ PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 @app.callback(invoke_without_command=True)
 def koma(
-    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Print the version, or do what the command says."""

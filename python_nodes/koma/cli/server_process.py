@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Self
 import httpx
 
 POLL = 0.1  # seconds between two looks at the port file or at /health/ready
+LOG_LINES = 20  # of the log in an error message
 STOP_GRACE = 30.0  # seconds that the server has to drain and stop before it is killed
 
 
@@ -42,7 +43,7 @@ def command(folder: Path) -> list[str]:
 
 
 class ServerProcess:
-    """A server that listens on a free port (or ``port``); use it as a context manager, or ``start`` and ``stop``.
+    """A server that listens on a free port (or ``port``): a context manager, or ``start`` and ``stop``.
 
     ``environment`` holds ``KOMA_*`` variables (config/runtime.exs); ``log`` takes what the server prints.
     """
@@ -120,10 +121,9 @@ class ServerProcess:
     ) -> None:
         self.stop()
 
-    def tail(self, lines: int = 20) -> str:
-        """Return the end of the server's log."""
+    def _log_end(self) -> str:
         text = self.log.read_text(errors="replace") if self.log.is_file() else ""
-        return "\n".join(text.splitlines()[-lines:])
+        return f"the end of {self.log}:\n" + "\n".join(text.splitlines()[-LOG_LINES:])
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -135,13 +135,9 @@ class ServerProcess:
         while not done():
             status = self._running().poll()
             if status is not None:
-                raise ServerError(
-                    f"the server ended with status {status}; the end of {self.log}:\n{self.tail()}"
-                )
+                raise ServerError(f"the server ended with status {status}; {self._log_end()}")
             if time.monotonic() > give_up:
-                raise ServerError(
-                    f"the server did not {what} in {seconds:g} s; {self.log} ends:\n{self.tail()}"
-                )
+                raise ServerError(f"the server did not {what} in {seconds:g} s; {self._log_end()}")
             time.sleep(POLL)
 
     def _read_port(self) -> str:
@@ -159,7 +155,7 @@ class ServerProcess:
 
 
 def spawn(folder: Path, environment: Mapping[str, str], output: BinaryIO | None) -> subprocess.Popen[bytes]:
-    """Start the server in a process group of its own, so that a terminal's Ctrl-C does not hit it directly."""
+    """Start the server in a process group of its own, so that a terminal's Ctrl-C does not reach it."""
     return subprocess.Popen(
         command(folder),
         cwd=folder,

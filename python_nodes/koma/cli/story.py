@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,9 +60,7 @@ async def tell_story(common: Common, file: Path, out: Path, params: dict[str, di
     async with common.client() as client:
         with make_display(common.json) as display:
             await show_notices(client, display, TASKS)
-            clip = await client.upload(
-                file, progress=lambda done, total: display.transfer("upload", done, total)
-            )
+            clip = await client.upload(file, progress=partial(display.transfer, "upload"))
             pipeline = await started(client.submit_pipeline("story", {"video": clip.id}, params or None))
             await follow(pipeline, "story", display, common.previews)
         end = await pipeline.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -72,9 +73,7 @@ async def _understand(
     async with common.client(previews=False) as client:
         with make_display(common.json) as display:
             await show_notices(client, display, {TASK})
-            clip = await client.upload(
-                file, progress=lambda done, total: display.transfer("upload", done, total)
-            )
+            clip = await client.upload(file, progress=partial(display.transfer, "upload"))
             inputs = {input_name(file): clip.id}
             job = await started(client.submit(TASK, params, inputs, model=model, deadline=deadline))
             await follow(job, "caption", display, None)
