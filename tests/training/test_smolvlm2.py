@@ -1,11 +1,13 @@
 """The small SmolVLM2's training sees exactly what the processor and `generate` see."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.training.sigkill import options, resumed_after_sigkill
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
@@ -182,3 +184,13 @@ def test_a_checkpoint_keeps_the_weights_to_half_precision(parts: Any, tmp_path: 
     for mine, theirs in zip(model.parameters(), loaded.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-3, rtol=2e-3)
     assert TURNS >= 3
+
+
+small_run = partial(SmolVLM2Run, size=SIZE, tiny=True, batch=2)
+
+
+def test_a_killed_run_resumes_with_the_same_next_losses(tmp_path: Path) -> None:
+    through = fit(small_run(), options(tmp_path / "through", 16))
+    resumed = resumed_after_sigkill(small_run, tmp_path / "killed", 16)
+    assert resumed.first_step == 10
+    assert resumed.losses == pytest.approx(through.losses[10:], rel=1e-4)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Train the small checkpoints on Emoji World.", add_completion=False)
+app = typer.Typer(no_args_is_help=True, help="Train small checkpoints on Emoji World.", add_completion=False)
 
 # command → module and class of the run; imported only when asked for (torch takes seconds to import)
 RUNS: dict[str, tuple[str, str]] = {
@@ -18,6 +18,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "ltx-vae": ("koma.training.ltx_vae", "LTXVAERun"),
     "ltx": ("koma.training.ltx", "LTXRun"),
     "smolvlm2": ("koma.training.smolvlm2", "SmolVLM2Run"),
+    "judge": ("koma.training.judge", "JudgeRun"),
 }
 
 Minutes = Annotated[float | None, typer.Option(min=0, help="End after this many minutes of training.")]
@@ -26,7 +27,7 @@ Size = Annotated[int, typer.Option(min=16, max=512, help="Side of the images in 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/NAME].")]
 Export = Annotated[Path | None, typer.Option(help="Folder of the exported checkpoint [default: OUT/export].")]
 SheetEvery = Annotated[int, typer.Option(min=1, help="Steps between sample sheets.")]
-SaveEvery = Annotated[int | None, typer.Option(min=1, help="Save every so many steps as well as every two minutes.")]
+SaveEvery = Annotated[int | None, typer.Option(min=1, help="Save also every so many steps.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Samples a step [default: the run's own].")]
 
 
@@ -55,12 +56,22 @@ def run_command(name: str) -> None:
         if minutes is None and steps is None:
             raise typer.BadParameter("give --minutes or --steps", param_hint="--minutes / --steps")
         options = Options(
-            out or Path("runs") / name, minutes, steps, resume, device, seed, sheet_every, save_every=save_every,
-            compile=compile, export=export,
+            out=out or Path("runs") / name,
+            minutes=minutes,
+            steps=steps,
+            resume=resume,
+            device=device,
+            seed=seed,
+            sheet_every=sheet_every,
+            save_every=save_every,
+            compile=compile,
+            export=export,
         )
-        run = getattr(import_module(module), class_name)(size=size, tiny=tiny, batch=batch)
         try:
+            run = getattr(import_module(module), class_name)(size=size, tiny=tiny, batch=batch)
             result = fit(run, options)
+        except (ValueError, FileNotFoundError) as error:
+            raise typer.BadParameter(str(error)) from error
         except TrainingDivergedError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(1) from error

@@ -16,10 +16,11 @@ BRIGHTNESS = 0.06
 BLUR_SHARE = 0.4
 
 
-def degrade(clips: Tensor, generator: torch.Generator) -> Tensor:
+def degrade(clips: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Take clips `[B, T, 3, H, W]` in 0 to 255; return float32 in about [0, 1], lightly damaged.
 
-    Noise of random strength, a change of brightness and contrast, and a blur by shrinking for some.
+    Noise of random strength, a change of brightness and contrast (both times `strength`), and a blur by
+    shrinking for some.
     """
     count, device = len(clips), clips.device
 
@@ -30,9 +31,10 @@ def degrade(clips: Tensor, generator: torch.Generator) -> Tensor:
     blurred = _blur(pixels)
     amount = uniform(0, 1) * (uniform(0, 1) < BLUR_SHARE)
     pixels = torch.lerp(pixels, blurred, amount)
-    pixels = pixels * uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS) + uniform(-BRIGHTNESS, BRIGHTNESS)
+    shift = strength * BRIGHTNESS
+    pixels = pixels * uniform(1 - shift, 1 + shift) + uniform(-shift, shift)
     noise = torch.randn(pixels.shape, device=device, generator=generator)
-    return pixels + noise * (uniform(0, 1) ** 2 * NOISE)
+    return pixels + noise * (uniform(0, 1) ** 2 * strength * NOISE)
 
 
 def _blur(pixels: Tensor) -> Tensor:

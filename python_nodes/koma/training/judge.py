@@ -1,0 +1,88 @@
+"""`koma train judge`: the classifier of pictures and clips that the evaluation asks, on rendered truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from koma.training.compiling import compiled
+from koma.training.loop import Run
+from koma.training.sheets import save_grid
+from koma.training.world.catalogue import BACKGROUNDS, OBJECTS
+from koma.training.world.degrade import degrade
+from koma.training.world.judge import Judge, Verdict, save_judge
+from koma.training.world.render import Renderer
+from koma.training.world.scene import SceneBatch, sample_batch
+
+DAMAGE = 2.0
+"""Strength of the damage to its pictures, so that it bears the artefacts of generators."""
+FRAMES = 17
+JUDGE_FRAMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class JudgeRun(Run):
+    """Trains `Judge` on clips of all combinations, so that it knows those that generators never saw."""
+
+    name = "judge"
+    lr = 2e-3
+    warmup = 0.05
+    ema_decay = 0.995
+
+    def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
+        self.size, self.tiny = size, tiny
+        self.batch = batch or (16 if tiny else 128)
+
+    def build(self, device: torch.device) -> None:
+        """Make the net and the renderer on `device`."""
+        self.judge = Judge(self.size, (16, 16, 24, 32) if self.tiny else (24, 48, 96, 160)).to(device)
+        self.renderer = Renderer(self.size, FRAMES, device)
+        self.watch = compiled(self.judge.watch, self.name, device.type == "cuda" and self.options.compile)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the one net."""
+        return {"judge": self.judge}
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Return binary cross-entropy of the objects plus cross-entropies of background and motion."""
+        scenes = sample_batch(self.batch, self.batch_seed(step))
+        clips = self.renderer.frames_at(scenes, torch.tensor(JUDGE_FRAMES))
+        verdict: Verdict = self.watch(degrade(clips, generator, DAMAGE))
+        assert verdict.motion is not None
+        shown = present(scenes).to(clips.device)
+        background, motion = (
+            torch.from_numpy(t).to(clips.device) for t in (scenes.background, scenes.motion)
+        )
+        objects = functional.binary_cross_entropy_with_logits(verdict.objects.float(), shown) * len(OBJECTS)
+        place = functional.cross_entropy(verdict.background.float(), background)
+        moved = functional.cross_entropy(verdict.motion.float(), motion)
+        figures: dict[str, float | Tensor] = {"objects": objects.detach(), "motion": moved.detach()}
+        return objects + place + moved, figures
+
+    def sheet(self, path: Path) -> None:
+        """Write pictures with the judge's own reading of them."""
+        scenes = sample_batch(32, 1)
+        pictures = self.renderer.images(scenes)
+        verdict = self.judge.look(pictures)
+        kinds = verdict.kinds(torch.from_numpy(scenes.count))
+        places = verdict.background.argmax(-1).tolist()
+        texts = [
+            f"{'+'.join(OBJECTS[kind].name for kind in found)} {BACKGROUNDS[place]}"
+            for found, place in zip(kinds, places, strict=True)
+        ]
+        save_grid(pictures, path.with_suffix(".png"), captions=texts)
+
+    def export(self, path: Path) -> None:
+        """Write the folder that `load_judge` reads."""
+        save_judge(self.judge, path)
+
+
+def present(scenes: SceneBatch) -> Tensor:
+    """Return 1.0 for the objects of every scene: float32 `[B, K]`."""
+    shown = torch.zeros(len(scenes), len(OBJECTS))
+    for i in range(scenes.kind.shape[1]):
+        rows = torch.from_numpy((scenes.count > i).nonzero()[0])
+        shown[rows, torch.from_numpy(scenes.kind[scenes.count > i, i])] = 1.0
+    return shown
