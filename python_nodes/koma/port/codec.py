@@ -1,7 +1,9 @@
-"""Messages ⇄ MessagePack maps, checked field by field against the dataclasses of :mod:`koma.port.messages`."""
+"""Messages ⇄ MessagePack maps, checked field by field against the dataclasses of
+:mod:`koma.port.messages`."""
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -26,8 +28,13 @@ def encode(message: GatewayMessage | NodeMessage) -> bytes:
     """
     data = cast(bytes, msgpack.packb(as_map(message), unicode_errors="replace"))
     if len(data) > MAX_FRAME:
-        raise KomaError("too_large", f"a {type(message).__name__.lower()} message of {len(data)} bytes",
-                        field="frame", value=len(data), bound=MAX_FRAME)  # fmt: skip
+        raise KomaError(
+            "too_large",
+            f"a {type(message).__name__.lower()} message of {len(data)} bytes",
+            field="frame",
+            value=len(data),
+            bound=MAX_FRAME,
+        )
     return data
 
 
@@ -50,9 +57,15 @@ def unpack(data: bytes) -> Any:
     """Read one MessagePack value within the limits of the wire; raises KomaError ``protocol_error``."""
     try:
         value = msgpack.unpackb(
-            data, raw=False, strict_map_key=True, object_pairs_hook=_unique, max_str_len=MAX_STRING,
-            max_bin_len=MAX_FRAME, ext_hook=_no_extension, timestamp=0,
-        )  # fmt: skip
+            data,
+            raw=False,
+            strict_map_key=True,
+            object_pairs_hook=_unique,
+            max_str_len=MAX_STRING,
+            max_bin_len=MAX_FRAME,
+            ext_hook=_no_extension,
+            timestamp=0,
+        )
     except KomaError:
         raise
     except (ValueError, TypeError, UnicodeDecodeError, msgpack.UnpackException) as error:
@@ -67,7 +80,9 @@ def _decode(data: bytes, known: Mapping[str, type]) -> Any:
         raise _violation(f"a frame must hold a map, not {_shown(value)}")
     name = value.get("type")
     if not isinstance(name, str) or name not in known:
-        raise _violation(f"unknown type {_shown(name)}; known: {', '.join(sorted(known))}", field="type", value=name)
+        raise _violation(
+            f"unknown type {_shown(name)}; known: {', '.join(sorted(known))}", field="type", value=name
+        )
     return _read_dataclass(known[name], value, name)
 
 
@@ -136,7 +151,8 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _read_tuple(args[0], value, where)
     if origin is not None:
         return _read_map(args[1], value, where)
-    return _read_dataclass(hint, value, where) if is_dataclass(hint) else _read_scalar(hint, value, where)
+    reader = _read_dataclass if is_dataclass(hint) else _read_scalar
+    return reader(hint, value, where)
 
 
 def _read_bounded(hint: type, bound: int | str, value: Any, where: str) -> Any:
@@ -180,7 +196,16 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return _plain_fields(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return value
+    return _portable(value)
+
+
+def _portable(value: Any) -> Any:
+    """Keep what both sides can hold: the BEAM has no NaN or infinity, MessagePack no integer over 64 bits."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str | bytes) else _shown(value)

@@ -1,6 +1,7 @@
 """The messages of ``docs/wire.md``: one frozen dataclass each, and one closed union per direction.
 
-Every field is required. A field that the receiver does not know is ignored; a known one of the wrong type is an error.
+Every field is required. A field that the receiver does not know is ignored; a known one of the wrong type is
+an error.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class OutputRef:
-    """One result: a file (``path``) or a short text (``text``); the other one is None. ``bytes`` counts UTF-8."""
+    """One result: a file (``path``) or a short text (``text``); the other one is None. ``bytes`` counts
+    UTF-8."""
 
     name: str
     media_type: str

@@ -1,8 +1,9 @@
-"""What a model family must supply to be served: a :class:`Runner`, a set of phase functions over a :class:`State`."""
+"""What a model family must supply to be served: a :class:`Runner`, a set of phase functions over a
+:class:`State`."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,17 +22,21 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task of a family. ``params`` is the single declaration of its parameters: types, bounds, defaults, help."""
+    """One task of a family. ``params`` is the single declaration of its parameters: types, bounds, defaults,
+    help."""
 
     params: type[BaseModel]
     inputs: Mapping[str, InputSpec]
     outputs: Mapping[str, str]
     """Output name -> media type."""
+    steps: Callable[[Any], int] = lambda _params: 0
+    """Checked parameters -> number of steps, as far as they tell it before ``prepare``; 0 = unknown."""
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A stored input, by path; its bytes are read by the runner, within the limits of ``koma.models.media``."""
+    """A stored input, by path; its bytes are read by the runner, within the limits of
+    ``koma.models.media``."""
 
     path: Path
     sha256: str
@@ -48,6 +53,8 @@ class Request:
     params: Any
     inputs: Mapping[str, InputFile]
     output_dir: Path
+    attempt: int = 1
+    """1 the first time; greater after a model node died with the job."""
 
 
 @dataclass
@@ -99,9 +106,10 @@ class Loaded:
 class Runner(Protocol):
     """The phases of one model family.
 
-    The engine calls ``prepare`` and ``finish`` on a worker thread each, everything else on its own thread. A phase may
-    raise :class:`koma.errors.KomaError` to fail this job alone; any other exception fails the job as ``model_failed``.
-    An out-of-memory error of ``step`` makes the engine halve the batch cap of that key and run the rows apart.
+    The engine calls ``prepare`` and ``finish`` on a worker thread each, everything else on its own thread. A
+    phase may raise :class:`koma.errors.KomaError` to fail this job alone; any other exception fails the job
+    as ``model_failed``. An out-of-memory error of ``step`` makes the engine halve the batch cap of that key
+    and run the rows apart.
     """
 
     loaded: Loaded
@@ -116,17 +124,26 @@ class Runner(Protocol):
         ...
 
     def step(self, states: Sequence[State]) -> None:
-        """ONE forward for all ``states`` (equal keys, any mix of step numbers); advances ``state.step``, sets ``state.done``."""
+        """ONE forward for all ``states`` (equal keys, any mix of step numbers); advances ``state.step``,
+        sets ``state.done``.
+
+        A step that raises leaves the states as they were: the engine runs the rows again, apart.
+        """
         ...
 
     def text(self, state: State) -> str:
         """Text that became certain in the last step ("" for families that make none)."""
         ...
 
-    def preview(self, state: State) -> Preview | None:
-        """A picture of what the result looks like so far; called only when somebody watches."""
+    def preview(self, state: State) -> Preview | Callable[[], Preview] | None:
+        """A picture of what the result looks like so far; called only when somebody watches.
+
+        Where decoding or encoding takes long, return a function: it is called on a worker thread while
+        further steps run, so it must hold copies of what it needs.
+        """
         ...
 
     def finish(self, state: State) -> list[Output]:
-        """Decode and write the results. The text output of a streaming family equals the concatenated tokens."""
+        """Decode and write the results. The text output of a streaming family equals the concatenated
+        tokens."""
         ...

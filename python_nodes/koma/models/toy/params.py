@@ -1,0 +1,45 @@
+"""Parameters of ``toy.run``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from koma.models.parameters import MAX_SEED, Parameters
+
+Fault = Literal[
+    "none",
+    "prepare",
+    "step",
+    "preview",
+    "finish",
+    "crash",
+    "exit",
+    "hang",
+    "hang_gil",
+    "oom",
+    "print",
+    "slow_prepare",
+]
+
+
+class ToyParams(Parameters):
+    """What a toy job does, and how it shall go wrong."""
+
+    steps: int = Field(4, ge=1, le=10_000, description="Forward passes.")
+    step_ms: int = Field(
+        0, ge=0, le=60_000, description="Time of one forward pass; equal times share passes."
+    )
+    tokens: bool = Field(False, description="Make a piece of text in every step.")
+    preview_bytes: int = Field(0, ge=0, le=4 << 20, description="Size of the previews; 0 makes none.")
+    output_bytes: int = Field(0, ge=0, le=64 << 20, description="Least size of the result; 0 answers inline.")
+    allocate_mb: int = Field(0, ge=0, le=4096, description="Memory that the job holds while it runs.")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Decides the result.")
+    fail: Fault = Field("none", description="How the job goes wrong.")
+    fail_at: int = Field(
+        0, ge=0, le=10_000, description="The step (from 0) in which a fault of stepping happens."
+    )
+    fail_attempts: int | None = Field(
+        None, ge=0, le=100, description="Go wrong in this many attempts; null: in all."
+    )
