@@ -22,7 +22,7 @@ def options(out: Path, steps: int, resume: bool = False) -> Options:
 
 
 def train_until_killed(make: Callable[[], Run], out: Path, steps: int) -> None:
-    """Train in another process that is killed with SIGKILL after step `KILLED_AFTER`. `make` must be importable."""
+    """Train in another process that dies by SIGKILL after step `KILLED_AFTER`; `make` must be importable."""
     process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(make, out, steps))
     process.start()
     process.join()

@@ -23,7 +23,8 @@ def chunks_drawn(pool: LatentPool, step: int) -> set[int]:
 def test_the_oldest_chunk_is_replaced_every_refresh_and_each_is_encoded_once() -> None:
     made: list[int] = []
     pool = make_pool(made)
-    assert [chunks_drawn(pool, step) for step in (0, 9, 10, 25)] == [{0, 1, 2}, {0, 1, 2}, {1, 2, 3}, {2, 3, 4}]
+    drawn = [chunks_drawn(pool, step) for step in (0, 9, 10, 25)]
+    assert drawn == [{0, 1, 2}, {0, 1, 2}, {1, 2, 3}, {2, 3, 4}]
     assert made == [0, 1, 2, 3, 4]
 
 

@@ -1,4 +1,4 @@
-"""Guarantees of LTX-Video's training: it feeds the models as the stock pipelines do, learns, resumes and exports."""
+"""Guarantees of LTX-Video's training: it feeds as the stock pipelines do, learns, resumes, exports."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from typing import Any
 import pytest
 import torch
 from diffusers import LTXImageToVideoPipeline, LTXPipeline
+from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
 from torch import Tensor
 
 from koma.training.loop import fit
 from koma.training.ltx import LTXRun, flow, sample_sigmas
-from koma.training.ltx_parts import FPS, FULL, TEXT_TOKENS, make_pipeline, make_text_encoder, make_tokenizer
-from koma.training.ltx_parts import make_transformer, make_vae, share_cases
+from koma.training.ltx_parts import (
+    FPS,
+    FULL,
+    TEXT_TOKENS,
+    make_pipeline,
+    make_text_encoder,
+    make_tokenizer,
+    make_transformer,
+    make_vae,
+    share_cases,
+)
 from koma.training.ltx_vae import LTXVAERun
-from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
 
 torch.set_num_threads(1)
 CALL: dict[str, Any] = {
@@ -52,7 +61,7 @@ def test_twenty_steps_lower_the_loss(losses: list[float]) -> None:
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
 
 
-def test_a_run_killed_with_sigkill_resumes_with_the_same_next_losses(folder: Path, losses: list[float]) -> None:
+def test_a_killed_run_resumes_with_the_same_next_losses(folder: Path, losses: list[float]) -> None:
     resumed = resumed_after_sigkill(make_run, folder / "killed", 20)
     assert resumed.first_step == 2 * SAVE_EVERY
     assert resumed.losses == losses[2 * SAVE_EVERY :]
@@ -68,7 +77,8 @@ def captured(pipeline: Any, **call: Any) -> list[dict[str, Tensor]]:
     seen: list[dict[str, Tensor]] = []
 
     def keep(module: torch.nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        sizes = {name: keywords.get(name) for name in ("num_frames", "height", "width", "rope_interpolation_scale")}
+        names = ("num_frames", "height", "width", "rope_interpolation_scale")
+        sizes = {name: keywords.get(name) for name in names}
         seen.append({**keywords, "rope": module.rope(keywords["hidden_states"], **sizes, video_coords=None)})
 
     pipeline.set_progress_bar_config(disable=True)
@@ -86,7 +96,8 @@ def test_positions_and_text_reach_the_transformer_as_from_the_stock_pipeline(fol
         expected = run.transformer.rope(step["hidden_states"], video_coords=run.coordinates)
         ids, mask = run._tokens(["", text])
         states = run.text_encoder(ids)[0]
-    assert all(torch.allclose(a, b.expand_as(a), atol=1e-6) for a, b in zip(step["rope"], expected, strict=True))
+    for given, trained in zip(step["rope"], expected, strict=True):
+        assert torch.allclose(given, trained.expand_as(given), atol=1e-6)
     assert torch.allclose(step["encoder_hidden_states"], states, atol=1e-5)
     assert torch.equal(step["encoder_attention_mask"].bool(), mask)
 
@@ -96,13 +107,15 @@ def test_padding_to_the_pipelines_default_length_is_what_the_long_steps_train(fo
     batch = run.pool.draw(0, 2, torch.Generator().manual_seed(0))
     text = run.tokenizer.batch_decode(batch.ids, skip_special_tokens=True)
     with torch.no_grad():
-        states, mask, *_ = run.pipeline().encode_prompt(text, do_classifier_free_guidance=False, device="cpu")
+        pipeline = run.pipeline()
+        states, mask, *_ = pipeline.encode_prompt(text, do_classifier_free_guidance=False, device="cpu")
         trained = run._encode_text(batch, 128)
-    assert states.shape[1] == 128 and not mask[:, TEXT_TOKENS:].any()
+    assert states.shape[1] == 128
+    assert not mask[:, TEXT_TOKENS:].any()
     assert torch.allclose(states[:, :TEXT_TOKENS], trained, atol=1e-5)
 
 
-def test_a_given_first_frame_is_encoded_normalised_and_held_at_timestep_0_as_in_training(folder: Path) -> None:
+def test_a_given_first_frame_is_encoded_normalised_and_held_at_timestep_0(folder: Path) -> None:
     run = built(folder)
     batch = run.pool.draw(0, 1, torch.Generator().manual_seed(0))
     frame = torch.rand(1, 3, 32, 32)
@@ -116,17 +129,25 @@ def test_a_given_first_frame_is_encoded_normalised_and_held_at_timestep_0_as_in_
         kept = step["hidden_states"][:, : run.per_frame]
         assert (kept - known[:, : run.per_frame]).abs().max() < 6 * spread + 0.05
         assert step["timestep"].shape == batch.latents.shape[:2]
-        assert (step["timestep"][:, : run.per_frame] == 0).all() and (step["timestep"][:, run.per_frame :] > 0).all()
+        assert (step["timestep"][:, : run.per_frame] == 0).all()
+        assert (step["timestep"][:, run.per_frame :] > 0).all()
 
 
 def test_the_loss_of_rows_with_a_first_frame_leaves_that_frame_out(folder: Path) -> None:
     run = built(folder)
     seen: list[Tensor] = []
-    run.velocity_error = lambda latents, noise, sigma, text, mask: seen.append(sigma) or latents.square().mean(-1)
+    
+    def velocity_error(sigma: Tensor, latents: Tensor, noise: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        seen.append(sigma)
+        return latents.square().mean(-1)
+
+    run.velocity_error = velocity_error
     _, figures = run.loss(0, torch.Generator().manual_seed(0))
     by_token, by_row = seen
-    assert by_token.shape == (6, 3 * run.per_frame) and by_row.shape == (10,)
-    assert (by_token[:, : run.per_frame] == 0).all() and (by_token[:, run.per_frame :] > 0).all()
+    assert by_token.shape == (6, 3 * run.per_frame)
+    assert by_row.shape == (10,)
+    assert (by_token[:, : run.per_frame] == 0).all()
+    assert (by_token[:, run.per_frame :] > 0).all()
     assert set(figures) == {"from text", "from image"}
 
 
@@ -134,14 +155,16 @@ def test_the_path_is_straight_from_data_to_noise() -> None:
     data, noise = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
     sigma = torch.tensor([0.0, 1.0])
     point, velocity = flow(data, noise, sigma)
-    assert torch.equal(point[0], data[0]) and torch.allclose(point[1], noise[1])
+    assert torch.equal(point[0], data[0])
+    assert torch.allclose(point[1], noise[1])
     half, _ = flow(data, noise, torch.full((2, 3), 0.25))
     assert torch.allclose(half, data + 0.25 * velocity, atol=1e-6)
 
 
 def test_noise_levels_lie_between_0_and_1_and_mostly_high_as_in_the_schedule() -> None:
     sigma = sample_sigmas(20_000, torch.Generator().manual_seed(0), torch.device("cpu"))
-    assert sigma.min() > 0 and sigma.max() <= 1
+    assert sigma.min() > 0
+    assert sigma.max() <= 1
     assert 0.65 < sigma.median() < 0.8
     assert (sigma < 0.1).float().mean() > 0.01
 
@@ -152,7 +175,8 @@ def test_the_export_loads_with_the_stock_pipelines_and_makes_clips(folder: Path,
     text.set_progress_bar_config(disable=True)
     clip = text(prompt="a cat", generator=torch.Generator().manual_seed(1), **CALL).frames
     again = text(prompt="a CAT", generator=torch.Generator().manual_seed(1), **CALL).frames
-    assert clip.shape == (1, 9, 3, 32, 32) and clip.isfinite().all()
+    assert clip.shape == (1, 9, 3, 32, 32)
+    assert clip.isfinite().all()
     assert torch.equal(clip, again), "capitals are not read as the same words"
     image = LTXImageToVideoPipeline.from_pretrained(export, torch_dtype=torch.float32)
     image.set_progress_bar_config(disable=True)
@@ -167,11 +191,13 @@ def test_words_are_single_tokens_and_unknown_ones_are_silent() -> None:
     share_cases(encoder, tokenizer)
     ids = tokenizer("A Cat, moving RIGHT xylophone").input_ids
     pieces = tokenizer.convert_ids_to_tokens(ids)
-    assert pieces[:5] == ["▁A", "▁Cat", ",", "▁moving", "▁RIGHT"] and "<unk>" not in pieces
+    assert pieces[:5] == ["▁A", "▁Cat", ",", "▁moving", "▁RIGHT"]
+    assert "<unk>" not in pieces
     table = encoder.shared.weight
     vocab = tokenizer.get_vocab()
     assert torch.equal(table[vocab["▁Cat"]], table[vocab["▁cat"]])
-    assert (table[vocab["x"]] == 0).all() and (table[vocab["▁cat"]] != 0).any()
+    assert (table[vocab["x"]] == 0).all()
+    assert (table[vocab["▁cat"]] != 0).any()
 
 
 def test_the_whole_model_fits_into_25_megabytes_of_float16() -> None:
@@ -179,4 +205,5 @@ def test_the_whole_model_fits_into_25_megabytes_of_float16() -> None:
     parts = (make_vae(FULL), make_transformer(FULL), make_text_encoder(FULL, tokenizer))
     assert 2 * sum(p.numel() for part in parts for p in part.parameters()) < 24.8e6
     pipeline = make_pipeline(*parts[:2], parts[2], tokenizer)
-    assert pipeline.vae_spatial_compression_ratio == 16 and pipeline.vae_temporal_compression_ratio == 4
+    assert pipeline.vae_spatial_compression_ratio == 16
+    assert pipeline.vae_temporal_compression_ratio == 4

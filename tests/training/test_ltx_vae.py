@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
+from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
+from torch.nn import functional
 
 from koma.training.loop import fit
 from koma.training.ltx_parts import FULL, TINY, make_vae
 from koma.training.ltx_vae import LTXVAERun, gradient_loss
-from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
 
 torch.set_num_threads(1)
 make_run = partial(LTXVAERun, size=32, tiny=True)
@@ -43,15 +44,19 @@ def test_the_export_loads_with_the_stock_class_and_its_latents_have_mean_0_and_d
 ) -> None:
     folder = trained[0] / "export"
     vae = AutoencoderKLLTXVideo.from_pretrained(folder)
-    assert vae.spatial_compression_ratio == 16 and vae.temporal_compression_ratio == 4
+    assert vae.spatial_compression_ratio == 16
+    assert vae.temporal_compression_ratio == 4
     run = make_run()
     run.options = options(folder, 1)
     run.build(torch.device("cpu"))
     with torch.no_grad():
         latents = vae.encode(run.pixels(32, seed=77)).latent_dist.sample()
     latents = (latents - vae.latents_mean.view(1, -1, 1, 1, 1)) / vae.latents_std.view(1, -1, 1, 1, 1)
-    assert latents.mean().abs() < 0.1 and abs(latents.std() - 1) < 0.1
-    assert set(json.loads((folder / "figures.json").read_text())) == {"psnr", "first_frame_psnr", "clips"}
+    assert latents.mean().abs() < 0.1
+    assert abs(latents.std() - 1) < 0.1
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["psnr"] > 8
+    assert figures["steps"] == 20
 
 
 @torch.no_grad()
@@ -77,7 +82,8 @@ def test_a_clip_of_128_px_and_17_frames_becomes_320_latent_vectors() -> None:
 def test_the_gradient_loss_sees_a_blurred_edge_and_no_constant_offset() -> None:
     edge = torch.zeros(1, 3, 1, 16, 16)
     edge[..., 8:] = 1
-    blurred = torch.nn.functional.avg_pool3d(edge, (1, 1, 3), stride=1, padding=(0, 0, 1), count_include_pad=False)
+    padding = (0, 0, 1)
+    blurred = functional.avg_pool3d(edge, (1, 1, 3), stride=1, padding=padding, count_include_pad=False)
     assert gradient_loss(torch.full_like(edge, 0.3)) == 0
     assert gradient_loss(blurred - edge) > 0.01
 

@@ -1,8 +1,8 @@
 """A pool of encoded clips on the device: rendered and encoded a chunk at a time, drawn from many times.
 
-Encoding costs more than a training step; with every clip drawn several times (each time with other noise) before a
-newer one takes its place, it costs a tenth of the time. What the pool holds at a step follows from the seed and the
-step alone, so that a resumed run draws the same batches.
+Encoding costs more than a training step; with every clip drawn several times (each time with other noise)
+before a newer one takes its place, it costs a tenth of the time. What the pool holds at a step follows from
+the seed and the step alone, so that a resumed run draws the same batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Encoded:
 
 
 class LatentPool:
-    """The `chunks` newest chunks; one chunk is renewed every `refresh` steps. `encode(number)` makes chunk `number`."""
+    """The `chunks` newest chunks, one of them renewed every `refresh` steps.
+
+    `encode(number)` makes chunk `number`, the same whenever it is called.
+    """
 
     def __init__(self, encode: Callable[[int], Encoded], chunks: int, refresh: int) -> None:
         self.encode, self.chunks, self.refresh = encode, chunks, refresh

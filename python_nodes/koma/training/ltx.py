@@ -1,10 +1,11 @@
-"""LTX-Video: rectified flow over the latents of the frozen autoencoder, from text alone or from text and a first frame.
+"""LTX-Video: rectified flow over the latents of the frozen autoencoder, from text and perhaps a first frame.
 
-The text encoder is trained along. Everything is fed exactly as `LTXPipeline` and `LTXImageToVideoPipeline` feed it.
+The text encoder is trained along. All is fed just as `LTXPipeline` and `LTXImageToVideoPipeline` feed it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +23,12 @@ from koma.training.ltx_parts import (
     FPS,
     FRAMES,
     FULL,
-    GUIDANCE,
     SHIFT,
     SPATIAL_RATIO,
-    STEPS,
     TEMPORAL_RATIO,
     TEXT_TOKENS,
     TINY,
+    call_defaults,
     make_pipeline,
     make_text_encoder,
     make_tokenizer,
@@ -48,7 +48,7 @@ CHUNK_SEEDS = 10**9
 TEXT_DROPOUT = 0.1
 FIRST_FRAME_SHARE = 0.4
 LONG_TEXT_TOKENS = 128
-"""Length to which the pipelines pad a prompt by default; the text encoder sees the padding, so some steps use it."""
+"""Length to which the pipelines pad a prompt by default; the text encoder sees it, so some steps use it."""
 LONG_TEXT_EVERY = 4
 UNIFORM_SHARE = 0.15
 REUSE = 8
@@ -56,7 +56,7 @@ ENCODE_BATCH = 64
 
 
 def sample_sigmas(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Noise levels [count] in (0, 1): logit-normal (Esser et al., 2024), shifted as the schedule is, some uniform."""
+    """Noise levels [count] in (0, 1): logit-normal (Esser et al., 2024), shifted by `SHIFT`; some uniform."""
     normal = torch.randn(count, generator=generator, device=device)
     uniform = torch.rand(count, generator=generator, device=device)
     choice = torch.rand(count, generator=generator, device=device)
@@ -64,7 +64,7 @@ def sample_sigmas(count: int, generator: torch.Generator, device: torch.device) 
 
 
 def flow(latents: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Point and velocity of the straight path: x = (1 − σ)·x₀ + σ·ε and ε − x₀; σ [B] or [B, S] for [B, S, C]."""
+    """Point and velocity of the straight path: x = (1 − σ)·x₀ + σ·ε and ε − x₀; σ is [B] or [B, S]."""
     level = sigma.view(*sigma.shape, *(1,) * (latents.ndim - sigma.ndim))
     return torch.lerp(latents, noise, level), noise - latents
 
@@ -87,7 +87,7 @@ class LTXRun(Run):
     def build(self, device: torch.device) -> None:
         """Load the autoencoder, make the models, the renderer and the pool."""
         self.device = device
-        folder = self.options.out.parent / "ltx-vae" / "export"
+        self.vae_folder = folder = self.options.out.parent / "ltx-vae" / "export"
         if not (folder / "config.json").exists():
             raise FileNotFoundError(f"{folder}: train the autoencoder first (koma train ltx-vae)")
         widths = TINY if self.tiny else FULL
@@ -119,16 +119,16 @@ class LTXRun(Run):
         first = torch.arange(batch.latents.shape[1], device=self.device) < self.per_frame
         by_token = torch.where(first, 0.0, sigma[:kept, None])
         image_rows, text_rows = slice(0, kept), slice(kept, None)
-        with_image = self.velocity_error(
-            batch.latents[image_rows], noise[image_rows], by_token, text[image_rows], batch.mask[image_rows]
-        )[:, self.per_frame :].mean()
-        alone = self.velocity_error(
-            batch.latents[text_rows], noise[text_rows], sigma[text_rows], text[text_rows], batch.mask[text_rows]
-        ).mean()
+        inputs = (batch.latents, noise, text, batch.mask)
+        errors = self.velocity_error(by_token, *(part[image_rows] for part in inputs))
+        with_image = errors[:, self.per_frame :].mean()
+        alone = self.velocity_error(sigma[text_rows], *(part[text_rows] for part in inputs)).mean()
         loss = (kept * with_image + (self.batch - kept) * alone) / self.batch
         return loss, {"from text": alone.detach(), "from image": with_image.detach()}
 
-    def _velocity_error(self, latents: Tensor, noise: Tensor, sigma: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+    def _velocity_error(
+        self, sigma: Tensor, latents: Tensor, noise: Tensor, text: Tensor, mask: Tensor
+    ) -> Tensor:
         """Squared error [B, S] of the predicted velocity; σ is [B], or [B, S] where tokens differ."""
         noisy, velocity = flow(latents, noise, sigma)
         predicted = self.transformer(
@@ -145,14 +145,16 @@ class LTXRun(Run):
         """Replace a tenth of the prompts by the empty one, as guidance does."""
         ids, mask = self.null
         dropped = torch.rand(self.batch, 1, generator=generator, device=self.device) < TEXT_DROPOUT
-        return Encoded(batch.latents, torch.where(dropped, ids, batch.ids), torch.where(dropped, mask, batch.mask))
+        kept_ids, kept_mask = torch.where(dropped, ids, batch.ids), torch.where(dropped, mask, batch.mask)
+        return Encoded(batch.latents, kept_ids, kept_mask)
 
     def _encode_text(self, batch: Encoded, length: int) -> Tensor:
-        """Text states [B, TEXT_TOKENS, D], padded to `length` inside the encoder and without mask, as in the pipelines.
+        """Text states [B, TEXT_TOKENS, D] of prompts padded to `length`, without a mask, as in the pipelines.
 
         What lies beyond TEXT_TOKENS is padding, which the transformer's mask hides anyway.
         """
-        ids = nn.functional.pad(batch.ids, (0, length - batch.ids.shape[1]), value=self.tokenizer.pad_token_id)
+        missing = length - batch.ids.shape[1]
+        ids = nn.functional.pad(batch.ids, (0, missing), value=self.tokenizer.pad_token_id)
         states: Tensor = self.text_encoder(ids)[0]
         return states[:, :TEXT_TOKENS]
 
@@ -177,7 +179,8 @@ class LTXRun(Run):
 
     def _noise(self, count: int, generator: torch.Generator) -> Tensor:
         side = self.size // SPATIAL_RATIO
-        shape = (count, self.vae.config.latent_channels, self.coordinates.shape[2] // self.per_frame, side, side)
+        frames = self.coordinates.shape[2] // self.per_frame
+        shape = (count, self.vae.config.latent_channels, frames, side, side)
         return torch.randn(shape, generator=generator, device=self.device)
 
     def _encode(self, clips: Tensor, noise: Tensor) -> Tensor:
@@ -192,7 +195,7 @@ class LTXRun(Run):
         return make_pipeline(self.vae, self.transformer, self.text_encoder, self.tokenizer)
 
     def sheet(self, path: Path) -> None:
-        """Held-out captions: the real clips, clips from the text, and clips from the text and the real first frame."""
+        """Held-out captions: real clips, clips from the text, clips from text and real first frame."""
         count = 2 if self.tiny else 6
         batch = sample_batch(count, EVALUATION_SEED, "heldout")
         texts = captions(batch, np.random.default_rng(EVALUATION_SEED))
@@ -202,23 +205,20 @@ class LTXRun(Run):
         pipeline.set_progress_bar_config(disable=True)
         from_image = LTXImageToVideoPipeline(**pipeline.components)
         from_image.set_progress_bar_config(disable=True)
-        call = {
-            "prompt": texts,
-            "height": self.size,
-            "width": self.size,
-            "num_frames": self.frames,
-            "frame_rate": FPS,
-            "num_inference_steps": 2 if self.tiny else STEPS,
-            "guidance_scale": GUIDANCE,
-            "max_sequence_length": TEXT_TOKENS,
-            "output_type": "pt",
-        }
+        call = call_defaults(self.size, self.frames) | {"prompt": texts, "output_type": "pt"}
+        if self.tiny:
+            call["num_inference_steps"] = 2
         generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
-        made = [pipeline(generator=generator, **call).frames, from_image(first, generator=generator, **call).frames]
-        rows = torch.cat([real.float().cpu() / 255, *(clips.float().cpu() for clips in made)])
+        made = pipeline(generator=generator, **call).frames
+        continued = from_image(first, generator=generator, **call).frames
+        rows = torch.cat([real.float().cpu() / 255, made.float().cpu(), continued.float().cpu()])
         save_clips(rows, path.with_suffix(".gif"), columns=count, fps=FPS, captions=texts * 3)
 
     def export(self, path: Path) -> None:
         """Write the whole pipeline in float16 with its model card."""
         share_cases(self.text_encoder, self.tokenizer)
-        export_pipeline(self.pipeline(), path, self.size, self.frames, self.options)
+        figures = self.vae_folder / "figures.json"
+        measured = json.loads(figures.read_text()) if figures.exists() else {}
+        defaults = call_defaults(self.size, self.frames)
+        export_pipeline(self.pipeline(), path, defaults, measured, self.result)
+        self.sheet(path / "samples")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import LTXPipeline
 
-from koma.training.loop import Options
-from koma.training.ltx_parts import FPS, GUIDANCE, SHIFT, STEPS, TEXT_TOKENS
+from koma.training.card import command_line, device_name
+from koma.training.loop import Result
+from koma.training.ltx_parts import SHIFT
+from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS
 
 CARD = """\
 ---
@@ -19,75 +23,97 @@ library_name: diffusers
 pipeline_tag: text-to-video
 ---
 
-# LTX-Video, trained on Emoji World
+# LTX-Video, Emoji World, {size}×{size}
 
-A small text-to-video and image-to-video model of the stock classes (`LTXVideoTransformer3DModel`,
-`AutoencoderKLLTXVideo`, `T5EncoderModel`), {parameters:.1f} M parameters in all. It loads with the stock `from_pretrained` of
-`LTXPipeline` and `LTXImageToVideoPipeline`.
-
-## Use
+A small text-to-video and image-to-video model of the classes `LTXVideoTransformer3DModel`,
+`AutoencoderKLLTXVideo` and `T5EncoderModel`, trained from scratch. It loads with the stock pipelines:
 
     from diffusers import LTXPipeline
-    pipeline = LTXPipeline.from_pretrained("{name}", torch_dtype=torch.float32)
-    pipeline("a cat moving right at night", height={size}, width={size}, num_frames={frames}, frame_rate={fps},
-             num_inference_steps={steps}, guidance_scale={guidance}, max_sequence_length={text})
+    pipeline = LTXPipeline.from_pretrained("path/to/this/folder")
+    pipeline("a cat moving right at night", {call}).frames[0]
 
-`frame_rate` must be {fps}: it scales the positions in time, and the pipelines' default of 25 was never trained. Made for
-{size} × {size} px and {frames} frames ({seconds:.3g} s). English captions of Emoji World's grammar only; other words are ignored.
+and as well with `LTXImageToVideoPipeline` (`image=…`). `defaults.json` holds these arguments. `frame_rate`
+must be {fps}: it scales the positions in time, and the pipelines' own default of 25 was never trained.
+
+| part | parameters |
+|---|---:|
+{counts}
+
+Prompts are simple English captions: one or two of {objects} objects before one of {backgrounds} backgrounds
+({background_names}), {motion_names}. It knows nothing else and skips words that it does not know.
 
 ## Data
 
-Clips of Emoji World, rendered while training: Noto Color Emoji (OFL) over six painted backgrounds, one or two
-objects, seven motions, captions from a small grammar. One tenth of the combinations of object, background and
-motion is never shown.
+Clips of Emoji World, rendered from Noto Color Emoji (SIL Open Font License 1.1) with captions from a small
+grammar, drawn anew during training. A tenth of the combinations of object, background and motion is held
+out.
 
 ## Recipe
 
-1. Autoencoder: 16-fold in space, 4-fold in time, {channels} channels, causal on both sides (frame 0 lies in the first latent
-   frame alone). Absolute, squared and gradient error of the pixels, KL 1e-4. `latents_mean` and `latents_std` from data.
-2. Transformer and text encoder together: rectified flow (x = (1 − σ)·x₀ + σ·ε, target ε − x₀, timestep 1000·σ), σ logit-normal
-   shifted by {shift} with 15 % uniform; 10 % of the prompts empty; 40 % of the clips with a clean first latent frame
-   (timestep 0 for its tokens). Average of the weights, stored in float16.
+- Autoencoder: 16-fold in space, 4-fold in time, {channels} channels, causal on both sides: frame 0 lies in the
+  first latent frame alone. Absolute, squared and gradient error of the pixels, KL 1e-4. {vae}
+- Transformer and text encoder together: rectified flow (x = (1 − σ)·x₀ + σ·ε, target ε − x₀, timestep
+  1000·σ), σ logit-normal shifted by {shift:g} with 15 % uniform. 10 % of the prompts are empty, for guidance.
+  40 % of the clips keep a clean first latent frame (timestep 0 for its tokens), for image to video.
+- Muon for matrices, AdamW for the rest, cosine learning rate, averaged weights, stored in float16.
 
-    koma train ltx-vae --size {size} --minutes M --seed {seed}
-    koma train ltx --size {size} {length} --seed {seed}
+## Run
 
-## Figures
+    {command}
 
-Autoencoder on held-out combinations, mean PSNR: {vae}.
-Quality of the clips: docs/quality.md of the project, measured by `koma evaluate`.
+{trained} steps in {minutes:.1f} minutes on {device}; last loss {loss:.3f}.
 """
 
 
-def export_pipeline(pipeline: LTXPipeline, path: Path, size: int, frames: int, options: Options) -> None:
-    """Write `pipeline` to `path` in float16, safetensors, with README.md."""
+def export_pipeline(
+    pipeline: LTXPipeline,
+    path: Path,
+    defaults: Mapping[str, Any],
+    vae_figures: Mapping[str, float],
+    result: Result,
+) -> None:
+    """Write `pipeline` to `path` in float16 (safetensors) with its model card and default arguments."""
     halves = {name: _half(part) for name, part in pipeline.components.items()}
     LTXPipeline(**halves).save_pretrained(path)
-    (path / "README.md").write_text(_card(pipeline, size, frames, options))
+    (path / "defaults.json").write_text(json.dumps(defaults, indent=1) + "\n")
+    (path / "README.md").write_text(_card(pipeline, defaults, vae_figures, result))
 
 
 def _half(part: object) -> object:
     return copy.deepcopy(part).half() if isinstance(part, torch.nn.Module) else part
 
 
-def _card(pipeline: LTXPipeline, size: int, frames: int, options: Options) -> str:
-    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    measured = options.out.parent / "ltx-vae" / "export" / "figures.json"
-    figures = json.loads(measured.read_text()) if measured.exists() else {}
-    vae = "{psnr:.1f} dB, first frames {first_frame_psnr:.1f} dB ({clips} clips)".format(**figures) if figures else "?"
+def _card(
+    pipeline: LTXPipeline, defaults: Mapping[str, Any], vae_figures: Mapping[str, float], result: Result
+) -> str:
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    recent = result.losses[-100:]
     return CARD.format(
-        parameters=sum(p.numel() for module in modules for p in module.parameters()) / 1e6,
-        name="koma/checkpoints/emoji/ltx-video",
-        size=size,
-        frames=frames,
-        seconds=frames / FPS,
-        fps=FPS,
-        steps=STEPS,
-        guidance=GUIDANCE,
-        text=TEXT_TOKENS,
+        size=defaults["width"],
+        call=", ".join(f"{name}={value}" for name, value in defaults.items()),
+        fps=defaults["frame_rate"],
+        counts="\n".join(f"| {name} | {count:,} |" for name, count in counts.items()),
+        objects=len(OBJECTS),
+        backgrounds=len(BACKGROUNDS),
+        background_names=", ".join(BACKGROUNDS),
+        motion_names=", ".join(MOTIONS),
         channels=pipeline.vae.config.latent_channels,
+        vae=_autoencoder_figures(vae_figures),
         shift=SHIFT,
-        seed=options.seed,
-        length=f"--minutes {options.minutes:g}" if options.minutes is not None else f"--steps {options.steps}",
-        vae=vae,
+        command=command_line(),
+        trained=result.steps,
+        minutes=result.elapsed / 60,
+        device=device_name(),
+        loss=sum(recent) / len(recent) if recent else float("nan"),
+    )
+
+
+def _autoencoder_figures(figures: Mapping[str, float]) -> str:
+    if not figures:
+        return ""
+    return (
+        f"{figures['steps']:.0f} steps in {figures['minutes']:.1f} minutes;\n"
+        f"  {figures['clips']:.0f} held-out clips: {figures['psnr']:.1f} dB mean PSNR, "
+        f"first frames {figures['first_frame_psnr']:.1f} dB."
     )

@@ -1,12 +1,13 @@
-"""The parts of the small LTX-Video: autoencoder, transformer, text encoder, tokenizer and scheduler, untrained.
+"""The parts of the small LTX-Video: autoencoder, transformer, text encoder, tokenizer, scheduler, untrained.
 
-All are the stock classes. A clip of 17 frames of 128 × 128 px becomes 5 × 8 × 8 latent vectors: the autoencoder reduces
-16-fold in space and 4-fold in time, and its first latent frame holds frame 0 alone.
+All are the stock classes. A clip of 17 frames of 128 × 128 px becomes 5 × 8 × 8 latent vectors: the
+autoencoder reduces 16-fold in space and 4-fold in time; its first latent frame holds frame 0 alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import (
@@ -24,11 +25,9 @@ FPS = 8
 """Frame rate of the world's clips; what the pipelines must be given as `frame_rate` (their default is 25)."""
 FRAMES = 17
 TEXT_TOKENS = 32
-"""Tokens of a prompt, `max_sequence_length` of the pipelines (their default is 128, which gives nearly the same)."""
+"""Tokens of a prompt, `max_sequence_length` of the pipelines (their default, 128, gives nearly the same)."""
 SHIFT = 3.0
-"""Shift of the noise schedule σ' = shift·σ / (1 + (shift − 1)·σ): fixed, so that every LTX pipeline accepts it."""
-STEPS = 30
-GUIDANCE = 3.0
+"""Shift of the noise schedule σ' = shift·σ / (1 + (shift − 1)·σ); fixed: every LTX pipeline accepts that."""
 SPATIAL_RATIO = 16
 TEMPORAL_RATIO = 4
 SPECIAL_PIECES = ("<pad>", "</s>", "<unk>")
@@ -79,7 +78,7 @@ def make_vae(widths: Widths) -> AutoencoderKLLTXVideo:
 
 
 def make_transformer(widths: Widths) -> LTXVideoTransformer3DModel:
-    """The denoiser. Its branches start closed (zero output projections), so that depth costs nothing at the start."""
+    """The denoiser. Its branches start closed (zero output projections): depth costs nothing at the start."""
     width = widths.heads * widths.head_dim
     model = LTXVideoTransformer3DModel(
         in_channels=widths.latent_channels,
@@ -101,7 +100,7 @@ def make_transformer(widths: Widths) -> LTXVideoTransformer3DModel:
 
 
 def make_tokenizer() -> T5TokenizerFast:
-    """One token for each word of the grammar in lower, Capitalised and UPPER case; characters for anything else."""
+    """One token for each word of the grammar, in lower, Capitalised and UPPER case; characters otherwise."""
     words = sorted({form for word in vocabulary() for form in (word, word.capitalize(), word.upper())})
     pieces = [(piece, 0.0) for piece in SPECIAL_PIECES]
     pieces += [("▁" + word, -1.0) for word in words] + [("▁", -6.0)]
@@ -144,6 +143,19 @@ def share_cases(text_encoder: T5EncoderModel, tokenizer: T5TokenizerFast) -> Non
             table[index] = table[vocab[piece.lower()]]
 
 
+def call_defaults(size: int, frames: int) -> dict[str, Any]:
+    """What to give the pipelines with a checkpoint made for `frames` frames of `size` × `size` px."""
+    return {
+        "height": size,
+        "width": size,
+        "num_frames": frames,
+        "frame_rate": FPS,
+        "num_inference_steps": 30,
+        "guidance_scale": 3.0,
+        "max_sequence_length": TEXT_TOKENS,
+    }
+
+
 def make_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """Rectified-flow Euler steps with a fixed shift."""
     return FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
@@ -157,14 +169,22 @@ def make_pipeline(
 ) -> LTXPipeline:
     """The stock pipeline around the parts."""
     return LTXPipeline(
-        scheduler=make_scheduler(), vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=transformer
+        scheduler=make_scheduler(),
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
     )
 
 
 def video_coordinates(frames: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Seconds and pixels of each latent token, [1, 3, frames·height·width], as the pipelines reckon them at `FPS`."""
+    """Seconds and pixels of each latent token, [1, 3, frames·height·width], as in the pipelines at `FPS`."""
     steps = (TEMPORAL_RATIO / FPS, SPATIAL_RATIO, SPATIAL_RATIO)
-    axes = [torch.arange(n, dtype=torch.float32, device=device) * s for n, s in zip((frames, height, width), steps, strict=True)]
+    sizes = (frames, height, width)
+    axes = [
+        torch.arange(size, dtype=torch.float32, device=device) * step
+        for size, step in zip(sizes, steps, strict=True)
+    ]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)[None]
 
 

@@ -1,4 +1,4 @@
-"""LTX-Video's autoencoder: 5 × 8 × 8 latent vectors of a clip of 17 frames and back (`AutoencoderKLLTXVideo`)."""
+"""LTX-Video's autoencoder (`AutoencoderKLLTXVideo`): 17 frames as 5 × 8 × 8 latent vectors and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from torch.nn import functional
 
 from koma.training.compiling import compiled
 from koma.training.loop import Run
-from koma.training.ltx_parts import FRAMES, FULL, SPATIAL_RATIO, TEMPORAL_RATIO, TINY, make_vae, to_clips, to_pixels
+from koma.training.ltx_parts import (
+    FRAMES,
+    FULL,
+    SPATIAL_RATIO,
+    TEMPORAL_RATIO,
+    TINY,
+    make_vae,
+    to_clips,
+    to_pixels,
+)
 from koma.training.sheets import save_clips, save_grid
 from koma.training.world.render import Renderer
 from koma.training.world.scene import Split, sample_batch
@@ -74,13 +83,15 @@ class LTXVAERun(Run):
     def pixels(self, count: int, seed: int, split: Split = "train") -> Tensor:
         """Rendered clips [count, 3, frames, size, size] in [−1, 1] on the run's device."""
         pixels = to_pixels(self.renderer.clips(sample_batch(count, seed, split)))
-        return pixels.contiguous(memory_format=torch.channels_last_3d) if pixels.is_cuda else pixels.contiguous()
+        layout = torch.channels_last_3d if pixels.is_cuda else torch.contiguous_format
+        return pixels.contiguous(memory_format=layout)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """Absolute, squared and gradient error of the pixels, and a little KL that keeps the latents smooth."""
+        """Absolute, squared and gradient error of the pixels, and a little KL that keeps latents smooth."""
         pixels = self.pixels(self.batch, self.batch_seed(step))
         grid = (self.size // SPATIAL_RATIO,) * 2
-        shape = (self.batch, self.vae.config.latent_channels, (self.frames - 1) // TEMPORAL_RATIO + 1, *grid)
+        frames = (self.frames - 1) // TEMPORAL_RATIO + 1
+        shape = (self.batch, self.vae.config.latent_channels, frames, *grid)
         noise = torch.randn(shape, generator=generator, device=pixels.device)
         absolute, squared, gradient, kl = self.reconstruct(pixels, noise)
         loss = absolute + SQUARED_WEIGHT * squared + GRADIENT_WEIGHT * gradient + KL_WEIGHT * kl
@@ -99,8 +110,8 @@ class LTXVAERun(Run):
         """Held-out clips over their reconstructions, moving, and their first frames as an image."""
         real = self.pixels(8, EVALUATION_SEED, "heldout")
         restored = self.vae.decode(self.vae.encode(real).latent_dist.mode()).sample
-        rows = [part for pair in zip(to_clips(real).split(4), to_clips(restored).split(4), strict=True) for part in pair]
-        clips = torch.cat(rows)
+        pairs = zip(to_clips(real).split(4), to_clips(restored).split(4), strict=True)
+        clips = torch.cat([part for pair in pairs for part in pair])
         save_clips(clips, path.with_suffix(".gif"))
         save_grid(clips[:, 0], path.with_suffix(".png"), columns=4)
 
@@ -109,16 +120,18 @@ class LTXVAERun(Run):
         self.vae.eval()
         self._fill_statistics(64 if self.tiny else 1024)
         figures = self.measure(16 if self.tiny else 256)
+        figures |= {"steps": self.result.steps, "minutes": self.result.elapsed / 60}
         print(f"{self.name}: {figures}", flush=True)
         self.vae.to(memory_format=torch.contiguous_format).save_pretrained(path)
         (path / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
 
     def _fill_statistics(self, count: int) -> None:
         """Set `latents_mean` and `latents_std`, by which the pipelines normalise, from training clips."""
-        latents = torch.cat([
-            self._posterior(self.pixels(min(MEASURE_BATCH, count - i), EVALUATION_SEED + 1 + i)).sample().cpu()
+        batches = (
+            self.pixels(min(MEASURE_BATCH, count - i), EVALUATION_SEED + 1 + i)
             for i in range(0, count, MEASURE_BATCH)
-        ])
+        )
+        latents = torch.cat([self._posterior(pixels).sample().cpu() for pixels in batches])
         self.vae.latents_mean.copy_(latents.mean((0, 2, 3, 4)))
         self.vae.latents_std.copy_(latents.std((0, 2, 3, 4)))
 
@@ -126,11 +139,13 @@ class LTXVAERun(Run):
         """Mean PSNR (dB) of held-out clips and of their first frames alone, through sampled latents."""
         whole, first = [], []
         for index in range(0, count, MEASURE_BATCH):
-            pixels = self.pixels(min(MEASURE_BATCH, count - index), EVALUATION_SEED + 1 + index, "heldout")
+            size = min(MEASURE_BATCH, count - index)
+            pixels = self.pixels(size, EVALUATION_SEED + 1 + index, "heldout")
             restored = to_clips(self.vae.decode(self._posterior(pixels).sample()).sample)
             whole.append(psnr(restored, to_clips(pixels)))
             first.append(psnr(restored[:, 0], to_clips(pixels)[:, 0]))
-        return {"psnr": float(torch.cat(whole).mean()), "first_frame_psnr": float(torch.cat(first).mean()), "clips": count}
+        means = [float(torch.cat(values).mean()) for values in (whole, first)]
+        return {"psnr": means[0], "first_frame_psnr": means[1], "clips": count}
 
     def _posterior(self, pixels: Tensor) -> DiagonalGaussianDistribution:
         return self.vae.encode(pixels).latent_dist
