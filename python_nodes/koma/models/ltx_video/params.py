@@ -1,0 +1,52 @@
+"""The parameters of ``video.generate``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from koma.models.manifest import Manifest
+from koma.models.parameters import MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+
+MAX_SIDE = 1280
+MAX_FRAMES = 257
+"""The makers of LTX-Video recommend to stay under 720 x 1280 and 257 frames."""
+STOCK = {"width": 704, "height": 512, "frames": 161}
+"""Defaults of the stock pipeline, for checkpoints without ``koma.json``."""
+
+
+class VideoParams(Parameters):
+    """What to film and how. Sizes, numbers of frames and some defaults are those of the loaded checkpoint."""
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What the video shows.")
+    negative_prompt: str = Field(
+        "",
+        max_length=MAX_PROMPT,
+        description="What it should not show; used when guidance_scale is above 1.",
+    )
+    frames: int = Field(161, description="Number of frames: whole latent frames and the first one.")
+    width: int = Field(704, description="Width in pixels.")
+    height: int = Field(512, description="Height in pixels.")
+    fps: int = Field(25, ge=1, le=60, description="Frames a second, of the motion and of the file.")
+    steps: int = Field(50, ge=1, le=100, description="Forward passes from noise to video.")
+    guidance_scale: float = Field(
+        3.0, ge=0, le=20, description="How strongly the prompt is followed; 1 or less turns guidance off."
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Same seed, same video.")
+
+
+def video_params(spatial: int, temporal: int, manifest: Manifest) -> type[Parameters]:
+    """Fit :class:`VideoParams` to a checkpoint.
+
+    Args:
+        spatial: sides must be multiples of this many pixels.
+        temporal: frames of one latent frame; the first frame has a latent frame of its own.
+        manifest: defaults and maxima.
+    """
+    counts = range(1 + temporal, MAX_FRAMES + 1, temporal)
+    default = max(count for count in counts if count <= max(STOCK["frames"], 1 + temporal))
+    ranges = {
+        "width": Range(STOCK["width"], minimum=spatial, maximum=MAX_SIDE, multiple_of=spatial),
+        "height": Range(STOCK["height"], minimum=spatial, maximum=MAX_SIDE, multiple_of=spatial),
+        "frames": Range(default, choices=counts),
+    }
+    return fit(VideoParams, ranges, manifest)

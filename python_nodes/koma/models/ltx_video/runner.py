@@ -1,0 +1,94 @@
+"""The phases of LTX-Video, wired for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+from koma.models import checkpoints, manifest
+from koma.models.device import place
+from koma.models.ltx_video import decode, encode, parts, step
+from koma.models.ltx_video.encode import VideoState
+from koma.models.ltx_video.params import video_params
+from koma.models.media import encode as media
+from koma.models.media.sniff import IMAGE_TYPES
+from koma.runtime.runner import InputSpec, Loaded, Output, Preview, Request, Runner, State, TaskSpec
+
+TASK = "video.generate"
+_FIRST_IMAGE = InputSpec(
+    IMAGE_TYPES, "The first frame of the video; it is cut to the video's aspect and resized."
+)
+
+
+class LtxVideoRunner:
+    """Makes videos; see :class:`koma.runtime.runner.Runner` for the phases."""
+
+    def __init__(self, modules: parts.Parts, loaded: Loaded, settings: manifest.Manifest) -> None:
+        self.loaded = loaded
+        self._parts = modules
+        self._encoder = encode.Encoder(modules)
+        self._encoder.text("")
+        params = video_params(modules.multiple, modules.temporal, settings)
+        inputs, outputs = {"image": _FIRST_IMAGE}, {"video": "video/mp4"}
+        self.tasks: Mapping[str, TaskSpec] = {TASK: TaskSpec(params, inputs, outputs)}
+
+    def prepare(self, request: Request) -> VideoState:
+        """Encode the prompts and the first image; draw the noise."""
+        return encode.start(request, self._parts, self._encoder)
+
+    def key(self, state: State) -> Hashable:
+        """Jobs of as many tokens share a forward; shape, frame rate, first image and guidance may differ."""
+        return cast(VideoState, state).grid.tokens
+
+    def step(self, states: Sequence[State]) -> None:
+        """One forward for the rows of all ``states``."""
+        step.step(self._parts, cast(Sequence[VideoState], states))
+
+    def text(self, state: State) -> str:
+        """LTX-Video makes no text."""
+        return ""
+
+    def preview(self, state: State) -> Preview | None:
+        """The middle frame of the guess."""
+        picture = decode.middle_frame(self._parts, cast(VideoState, state))
+        return None if picture is None else media.preview(picture)
+
+    def finish(self, state: State) -> list[Output]:
+        """Decode the video and write it as MP4."""
+        filmed = cast(VideoState, state)
+        frames = decode.frames(self._parts, filmed)
+        fps = filmed.request.params.fps
+        meta = {
+            "width": frames.shape[2],
+            "height": frames.shape[1],
+            "frames": len(frames),
+            "fps": fps,
+            "seed": filmed.seed,
+            "steps": filmed.total,
+        }
+        path = media.write_mp4(filmed.request.output_dir, frames, fps)
+        return [Output("video", "video/mp4", path=path, meta=meta)]
+
+
+def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
+    """Load an LTX-Video checkpoint.
+
+    Args:
+        checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
+        slots: jobs in flight; nothing is laid out for them beforehand.
+        options: overrides of the checkpoint's ``koma.json``.
+    """
+    placement = place(device, dtype)
+    folder = checkpoints.resolve(checkpoint, "ltx_video")
+    settings = manifest.read(folder, options)
+    loaded = Loaded(
+        family="ltx_video",
+        checkpoint=checkpoint,
+        checkpoint_digest=checkpoints.digest(folder),
+        device=str(placement.device),
+        dtype=placement.dtype_name,
+        notice=settings.notice,
+    )
+    return LtxVideoRunner(parts.load(folder, placement, settings.settings), loaded, settings)

@@ -1,0 +1,146 @@
+"""Reads videos within limits: first what they are, then only the frames that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from koma.errors import KomaError
+from koma.models.media import limits, sniff
+from koma.runtime.runner import InputFile
+
+_DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "matroska", "image/gif": "gif"}
+
+
+@dataclass(frozen=True)
+class Video:
+    """What a video is, counted from its packets: headers may lie or say nothing."""
+
+    frames: int
+    fps: float
+    seconds: float
+    width: int
+    height: int
+
+
+def probe(file: InputFile, field: str) -> Video:
+    """Count the frames of a video and check it against the limits, without decoding.
+
+    Raises:
+        KomaError: ``invalid_media``, ``unsupported_media`` or ``too_large``, naming ``field``, value and
+        bound.
+    """
+    with _opened(file, field) as (container, stream):
+        _check_size(stream, field)
+        announced = _announced_seconds(container, stream)
+        _at_most(announced, limits.MAX_VIDEO_SECONDS, "seconds", field)
+        times = _packet_times(container, stream, field)
+    seconds = max(announced, max(times, default=0.0) - min(times, default=0.0))
+    _at_most(seconds, limits.MAX_VIDEO_SECONDS, "seconds", field)
+    if stream.frames and len(times) < stream.frames:
+        raise KomaError(
+            "invalid_media",
+            f"{field}: truncated, {len(times)} of {stream.frames} frames are there",
+            field=field,
+            value=len(times),
+            bound=stream.frames,
+        )
+    if not times:
+        raise KomaError(
+            "invalid_media", f"{field}: has no frames", field=field, value=0, bound="at least 1 frame"
+        )
+    fps = float(stream.average_rate or 0) or (len(times) / seconds if seconds else 1.0)
+    return Video(len(times), fps, seconds or len(times) / fps, stream.width, stream.height)
+
+
+def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[np.uint8]:
+    """Decode the frames at ``indices`` (ascending): [n, height, width, 3] of RGB bytes, upright.
+
+    Longest edges above ``MAX_FRAME_EDGE`` are shrunk to it, so that memory stays bounded by the number of
+    frames.
+
+    Raises:
+        KomaError: ``invalid_media`` where one of them cannot be decoded.
+    """
+    wanted, found = set(indices), []
+    with _opened(file, field) as (container, stream):
+        stream.thread_type = "AUTO"
+        for number, frame in enumerate(container.decode(stream)):
+            if number in wanted:
+                found.append(_pixels(frame))
+            if number >= indices[-1]:
+                break
+    if len(found) < len(wanted):
+        raise KomaError(
+            "invalid_media",
+            f"{field}: only {len(found)} of {len(wanted)} sampled frames could be decoded",
+            field=field,
+            value=len(found),
+            bound=len(wanted),
+        )
+    return np.stack(found)
+
+
+@contextmanager
+def _opened(file: InputFile, field: str) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream; errors of the decoder become ``invalid_media``."""
+    kind = sniff.check(file, field, sniff.VIDEO_TYPES, limits.MAX_VIDEO_BYTES)
+    try:
+        with av.open(str(file.path), format=_DEMUXERS[kind]) as container:
+            if not container.streams.video:
+                raise KomaError("invalid_media", f"{field}: has no video track", field=field, value=kind)
+            yield container, container.streams.video[0]
+    except (av.FFmpegError, ValueError, EOFError) as error:
+        raise KomaError(
+            "invalid_media", f"{field}: truncated or damaged: {error}", field=field, value=kind
+        ) from error
+
+
+def _check_size(stream: Any, field: str) -> None:
+    if not stream.width or not stream.height:
+        raise KomaError("invalid_media", f"{field}: the size of its frames is unknown", field=field)
+    _at_most(stream.width * stream.height, limits.MAX_VIDEO_PIXELS, "pixels a frame", field)
+
+
+def _announced_seconds(container: Any, stream: Any) -> float:
+    whole = (container.duration or 0) / av.time_base
+    own = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    return own or whole
+
+
+def _packet_times(container: Any, stream: Any, field: str) -> list[float]:
+    """Presentation times in seconds of all frames; stops with an error beyond the limit."""
+    times: list[float] = []
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            continue
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        times.append(float(stamp * stream.time_base) if stamp is not None else 0.0)
+        _at_most(len(times), limits.MAX_VIDEO_FRAMES, "frames", field)
+    return times
+
+
+def _at_most(value: float, bound: float, unit: str, field: str) -> None:
+    if value > bound:
+        shown = round(value, 3)
+        raise KomaError(
+            "too_large",
+            f"{field}: {shown:g} {unit}, at most {bound:g}",
+            field=field,
+            value=shown,
+            bound=bound,
+        )
+
+
+def _pixels(frame: Any) -> npt.NDArray[np.uint8]:
+    scale = min(1.0, limits.MAX_FRAME_EDGE / max(frame.width, frame.height))
+    size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+    pixels = frame.reformat(*size, format="rgb24").to_ndarray()
+    quarter_turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, k=quarter_turns))
