@@ -58,8 +58,11 @@ def check_schemas(runner: Runner) -> None:
         for parameter, declared in told["properties"].items():
             _require(bool(declared.get("description")), f"{name}: {parameter} has no description")
         for key, item in spec.inputs.items():
-            _require(bool(item.media_types) and bool(item.description), f"{name}: the input {key} tells too
-            little") _require(bool(spec.outputs), f"{name}: no output is declared")
+            _require(
+                bool(item.media_types) and bool(item.description),
+                f"{name}: the input the input {key} says little",
+            )
+        _require(bool(spec.outputs), f"{name}: no output is declared")
 
 
 def same_bytes(first: Sequence[Output], second: Sequence[Output]) -> bool:
@@ -86,8 +89,9 @@ class _Kit:
         jobs = [_Run(self._prepare(values, f"{label}-{index}")) for index, values in enumerate(params)]
         rounds = 0
         while any(not job.state.done for job in jobs):
-            ready = [job for index, job in enumerate(jobs) if index * late_by <= rounds and not
-            job.state.done] self._round(ready, previews)
+            here = [job for index, job in enumerate(jobs) if index * late_by <= rounds]
+            ready = [job for job in here if not job.state.done]
+            self._round(ready, previews)
             rounds += 1
         return [self._finish(job) for job in jobs]
 
@@ -99,8 +103,8 @@ class _Kit:
         _require(state.step == 0, f"prepare returned step {state.step}, not 0")
         _require(state.total >= 0, f"prepare returned a total of {state.total}")
         told = self.spec.steps(checked)
-        _require(told == 0 or told >= state.total, f"the parameters announced {told} steps, not
-        {state.total}") return state
+        _require(told == 0 or told >= state.total, f"{told} steps were announced, not {state.total}")
+        return state
 
     def _round(self, jobs: Sequence[_Run], previews: bool) -> None:
         """One forward for each key, as the engine does."""
