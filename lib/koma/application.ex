@@ -1,0 +1,19 @@
+defmodule Koma.Application do
+  @moduledoc false
+  # Starts the gateway from the application's environment. With `start: false` (tests, tools that
+  # only need the modules) nothing runs.
+  use Application
+
+  @impl Application
+  def start(_type, _arguments) do
+    {start?, environment} = :koma |> Application.get_all_env() |> Keyword.pop(:start, true)
+
+    if start?,
+      do:
+        environment
+        |> Keyword.drop([:included_applications])
+        |> Koma.Options.new!()
+        |> Koma.Supervisor.start_link(),
+      else: Supervisor.start_link([], strategy: :one_for_one)
+  end
+end

@@ -1,0 +1,154 @@
+defmodule Koma.Job do
+  @moduledoc """
+  Jobs: accepting, following, cancelling and reading them. Live ones have a process; the others
+  are read from the store.
+  """
+
+  alias Koma.{Caller, Error, Queue, Store, Telemetry}
+  alias Koma.Job.{Event, Keeper, Preview, Processes, Record, Request, Server}
+
+  @type filter :: %{optional(String.t()) => term}
+
+  @default_limit 100
+  @max_limit 1_000
+
+  @doc "Checks, admits, stores and starts a job: see docs/internals.md."
+  @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
+  def submit(request, %Caller{} = caller) do
+    with {:ok, record} <- Request.build(request, caller),
+         :ok <- Queue.admit(record.model, record.id),
+         :ok <- store(record) do
+      {:ok, start(record)}
+    end
+  end
+
+  defp store(record) do
+    with {:error, error} <- Store.Jobs.accept(record) do
+      Queue.leave(record.model, record.id)
+      {:error, error}
+    end
+  end
+
+  defp start(record) do
+    metadata = Map.take(record, [:id, :task, :model])
+    Telemetry.execute([:koma, :job, :accepted], %{count: 1}, metadata)
+    {:ok, pid} = Processes.start(record)
+    Keeper.watch(record.id, pid)
+    live(record.id, &Server.get/1, fn stored -> Record.to_map(stored) end)
+  end
+
+  @doc "Cancels a job. Harmless in every state; `not_found` only for ids never seen."
+  @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
+  def cancel(id, caller) do
+    with {:ok, _record} <- owned(id, caller), do: live(id, &Server.cancel/1, fn _ended -> :ok end)
+  end
+
+  @doc "Reads a job."
+  @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
+  def get(id, caller) do
+    with {:ok, _record} <- owned(id, caller), do: {:ok, live(id, &Server.get/1, &Record.to_map/1)}
+  end
+
+  @doc """
+  The caller's jobs, newest first. `filter` may hold `state`, `task`, `model` and `limit`.
+  """
+  @spec list(Caller.t(), filter) :: [map]
+  def list(%Caller{key: key}, filter) do
+    limit = filter |> Map.get("limit", @default_limit) |> min(@max_limit)
+
+    fields =
+      for {name, field} <- [{"state", :state}, {"task", :task}, {"model", :model}],
+          value = filter[name],
+          do: {field, value}
+
+    fn record ->
+      record.key == key and
+        Enum.all?(fields, fn {field, value} -> Map.get(record, field) == value end)
+    end
+    |> Store.Jobs.list()
+    |> Enum.take(limit)
+    |> Enum.map(&Record.to_map/1)
+  end
+
+  @doc "Lets the calling process follow a job; see `Koma.subscribe/3`."
+  @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
+          {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
+  def subscribe(id, after_seq, caller) do
+    with {:ok, _record} <- owned(id, caller) do
+      {job, events, preview} =
+        live(id, &Server.subscribe(&1, after_seq), fn record ->
+          {Record.to_map(record), Store.Jobs.events(id, after_seq), nil}
+        end)
+
+      {:ok, job, events, preview}
+    end
+  end
+
+  @doc "Ends that: no message about the job comes any more."
+  @spec unsubscribe(String.t()) :: :ok
+  def unsubscribe(id) do
+    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.unsubscribe/1)
+    flush(id)
+  end
+
+  @doc """
+  Stops for good: refuses new jobs, starts none of those that wait, and lets the running ones
+  finish within `timeout_ms`. What is left is stored and goes on after the next start.
+  """
+  @spec drain(non_neg_integer) :: :ok
+  def drain(timeout_ms) do
+    Queue.drain(true)
+    Koma.Scheduler.await_idle(timeout_ms)
+    # A slot is free when Python is done; the job is done when its outputs are stored, too.
+    Enum.each(Processes.all(), fn pid -> call(pid, &Server.get/1) end)
+  end
+
+  # One key cannot see the jobs of another, not even that they exist.
+  defp owned(id, %Caller{key: key}) do
+    case Store.Jobs.fetch(id) do
+      {:ok, %Record{key: ^key} = record} ->
+        {:ok, record}
+
+      _unknown ->
+        {:error,
+         Error.new("not_found", "There is no job #{inspect(id, printable_limit: 80)}", value: id)}
+    end
+  end
+
+  # A job may end between looking for its process and asking it; then the store has the answer.
+  defp live(id, ask, stored) do
+    with pid when is_pid(pid) <- Processes.whereis(id),
+         {:ok, answer} <- call(pid, ask) do
+      answer
+    else
+      _not_live -> stored(id, ask, stored)
+    end
+  end
+
+  defp stored(id, ask, stored) do
+    {:ok, record} = Store.Jobs.fetch(id)
+
+    if Record.ended?(record) do
+      stored.(record)
+    else
+      # Its process died and is about to be started again by the keeper.
+      Keeper.settle()
+      live(id, ask, stored)
+    end
+  end
+
+  defp call(pid, ask) do
+    {:ok, ask.(pid)}
+  catch
+    :exit, _ended_meanwhile -> :gone
+  end
+
+  defp flush(id) do
+    receive do
+      {:koma_event, ^id, _event} -> flush(id)
+      {:koma_preview, ^id, _preview} -> flush(id)
+    after
+      0 -> :ok
+    end
+  end
+end

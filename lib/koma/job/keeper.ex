@@ -1,0 +1,104 @@
+defmodule Koma.Job.Keeper do
+  @moduledoc """
+  Keeps the promise that an accepted job is never lost on this peer: at start it gives a process
+  to every stored job that has not ended, and when the process of a live job dies of an error in
+  the gateway, it starts it again. A job whose process keeps dying fails as `internal`.
+  """
+  use GenServer
+  require Logger
+
+  alias Koma.{Error, Queue, Store}
+  alias Koma.Job.{Processes, Record, Server}
+
+  @max_crashes 3
+
+  @doc "Starts the keeper of this peer."
+  @spec start_link(term) :: GenServer.on_start()
+  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "Watches the process of a job that was just started."
+  @spec watch(String.t(), pid) :: :ok
+  def watch(id, pid), do: GenServer.cast(__MODULE__, {:watch, id, pid})
+
+  @doc "Returns once the deaths that are known by now are dealt with."
+  @spec settle() :: :ok
+  def settle, do: GenServer.call(__MODULE__, :settle, :infinity)
+
+  @impl GenServer
+  def init(nil), do: {:ok, %{jobs: %{}, crashes: %{}}, {:continue, :recover}}
+
+  @impl GenServer
+  def handle_continue(:recover, state) do
+    unfinished = Store.Jobs.unfinished()
+    if unfinished != [], do: Logger.info("#{length(unfinished)} stored jobs go on")
+    {:noreply, Enum.reduce(unfinished, state, &start/2)}
+  end
+
+  @impl GenServer
+  def handle_cast({:watch, id, pid}, state), do: {:noreply, monitor(state, id, pid)}
+
+  @impl GenServer
+  def handle_call(:settle, _from, state), do: {:reply, :ok, state}
+
+  @impl GenServer
+  def handle_info({:DOWN, ref, :process, _pid, reason}, state) do
+    {id, jobs} = Map.pop!(state.jobs, ref)
+    {:noreply, ended(%{state | jobs: jobs}, id, reason)}
+  end
+
+  defp ended(state, id, reason) do
+    with {:ok, record} <- Store.Jobs.fetch(id),
+         false <- Record.ended?(record) do
+      Logger.error("the process of #{id} died: #{inspect(reason, limit: 20)}")
+      crashes = Map.update(state.crashes, id, 1, &(&1 + 1))
+      start(record, %{state | crashes: crashes})
+    else
+      _ended_or_forgotten -> %{state | crashes: Map.delete(state.crashes, id)}
+    end
+  end
+
+  defp start(%Record{id: id} = record, state) do
+    cond do
+      record.model not in Queue.families() ->
+        fail(
+          record,
+          Error.new("unavailable", "No model node of #{record.model} is configured any more")
+        )
+
+        state
+
+      Map.get(state.crashes, id, 0) >= @max_crashes ->
+        fail(
+          record,
+          Error.new("internal", "The job's process in the gateway died #{@max_crashes} times")
+        )
+
+        %{state | crashes: Map.delete(state.crashes, id)}
+
+      true ->
+        resume(record, state)
+    end
+  end
+
+  defp resume(record, state) do
+    {:ok, pid} = Processes.start(record)
+    state = monitor(state, record.id, pid)
+
+    # It has joined its queue when it answers: the stored order stays the order of the queue.
+    try do
+      _job = Server.get(pid)
+    catch
+      :exit, _its_monitor_tells -> :ok
+    end
+
+    state
+  end
+
+  # Without a process: the events are written here.
+  defp fail(record, error) do
+    event = Record.event(record, "failed", Error.to_map(error))
+    Store.Jobs.append(Record.apply(record, event), event)
+  end
+
+  defp monitor(state, id, pid), do: put_in(state.jobs[Process.monitor(pid)], id)
+end

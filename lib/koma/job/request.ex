@@ -1,0 +1,148 @@
+defmodule Koma.Job.Request do
+  @moduledoc """
+  Turns what a client sent into a record, or into an error that names field, value and bound.
+  The parameters are checked against the schema that the model nodes declared, and filled with
+  its defaults; a seed that was left open is drawn here, once, so that a retry repeats the result.
+  """
+
+  alias Koma.{Caller, Error, ModelNode, Schema}
+  alias Koma.Job.Record
+  alias Koma.Store.Artifacts
+
+  # 32 bits: what every generator of the model families takes, and exact in JSON.
+  @max_seed 0xFFFF_FFFF
+  @max_deadline_ms 24 * 60 * 60 * 1000
+
+  @choice fn values -> %{"type" => "string", "enum" => values} end
+  @schema %{
+    "type" => "object",
+    "additionalProperties" => false,
+    "required" => ["task"],
+    "properties" => %{
+      "task" => %{"type" => "string"},
+      "model" => %{"type" => ["string", "null"], "default" => nil},
+      "params" => %{"type" => "object", "default" => %{}},
+      "inputs" => %{"type" => "object", "default" => %{}},
+      "priority" => Map.put(@choice.(~w(interactive batch)), "default", "interactive"),
+      "on_disconnect" => Map.put(@choice.(~w(cancel keep)), "default", "cancel"),
+      "deadline_ms" => %{
+        "type" => ["integer", "null"],
+        "minimum" => 1,
+        "maximum" => @max_deadline_ms,
+        "default" => nil
+      }
+    }
+  }
+
+  @doc "Checks a job request (docs/api.md) and makes the record of a new job."
+  @spec build(term, Caller.t()) :: {:ok, Record.t()} | {:error, Error.t()}
+  def build(request, _caller) when not is_map(request) do
+    {:error, Error.new("invalid_request", "A job request is an object", value: request)}
+  end
+
+  def build(request, %Caller{} = caller) do
+    with {:ok, request} <- Schema.check(@schema, request),
+         {:ok, family, spec} <- ModelNode.Catalogue.task(request["task"], request["model"]),
+         {:ok, params} <- Schema.check(spec.params, request["params"]),
+         :ok <- inputs(request["inputs"], spec.inputs) do
+      {:ok, record(request, family, seeded(params, spec.params), caller)}
+    end
+  end
+
+  defp record(request, family, params, caller) do
+    %Record{
+      id: new_id(),
+      key: caller.key,
+      task: request["task"],
+      model: family,
+      created_at: System.system_time(:millisecond),
+      params: params,
+      seed: params["seed"],
+      inputs: request["inputs"],
+      priority: request["priority"],
+      on_disconnect: request["on_disconnect"],
+      deadline_ms: request["deadline_ms"]
+    }
+  end
+
+  # 128 random bits: not to be guessed.
+  defp new_id,
+    do: "job_" <> Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
+
+  defp seeded(params, schema) do
+    case {Schema.property(schema, "seed"), params["seed"]} do
+      {nil, _no_seed} -> params
+      {property, nil} -> Map.put(params, "seed", draw(Schema.maximum(property)))
+      {_property, _given} -> params
+    end
+  end
+
+  defp draw(maximum) do
+    bound = if maximum, do: min(trunc(maximum), @max_seed), else: @max_seed
+    <<random::64>> = :crypto.strong_rand_bytes(8)
+    rem(random, bound + 1)
+  end
+
+  defp inputs(given, specs) do
+    with :ok <- known(given, specs),
+         :ok <- required(given, specs) do
+      Enum.find_value(given, :ok, fn {name, id} ->
+        with :ok <- input(name, id, specs[name]), do: nil
+      end)
+    end
+  end
+
+  defp known(given, specs) do
+    case Enum.find(Map.keys(given), &(not is_map_key(specs, &1))) do
+      nil ->
+        :ok
+
+      name ->
+        known = Map.keys(specs)
+        field = "inputs.#{name}"
+        message = "There is no input #{inspect(name)}; known are: #{Enum.join(known, ", ")}"
+
+        {:error,
+         Error.new("unknown_field", message, field: field, value: given[name], bound: known)}
+    end
+  end
+
+  defp required(given, specs) do
+    case Enum.find(specs, fn {name, spec} -> spec.required and not is_map_key(given, name) end) do
+      nil ->
+        :ok
+
+      {name, _spec} ->
+        {:error,
+         Error.new("missing_field", "The input #{inspect(name)} is required",
+           field: "inputs.#{name}"
+         )}
+    end
+  end
+
+  defp input(name, id, spec) when is_binary(id) do
+    field = "inputs.#{name}"
+
+    with {:ok, artifact} <- located(id, field) do
+      if artifact.media_type in spec.media_types,
+        do: :ok,
+        else: {:error, unsupported(field, artifact.media_type, spec.media_types)}
+    end
+  end
+
+  defp input(name, value, _spec) do
+    field = "inputs.#{name}"
+
+    {:error,
+     Error.new("wrong_type", "#{field} must be the id of an artifact", field: field, value: value)}
+  end
+
+  defp located(id, field) do
+    with {:error, error} <- Artifacts.fetch(id), do: {:error, %{error | field: field}}
+  end
+
+  defp unsupported(field, media_type, allowed) do
+    message = "#{field} is #{media_type}; it must be one of #{Enum.join(allowed, ", ")}"
+    Error.new("unsupported_media", message, field: field, value: media_type, bound: allowed)
+  end
+end

@@ -1,0 +1,65 @@
+defmodule Koma.ModelNode do
+  @moduledoc """
+  Model nodes: supervised Python processes that serve one model family each.
+
+  A job process that submits to one gets, until the attempt ends,
+  `{:model_node, id, attempt, message}` with `message` one of the structs of
+  `Koma.Wire.Messages` that carry an id, or `{:lost, %Koma.Error{}}` when the model node died.
+  """
+  use Supervisor
+
+  alias Koma.ModelNode.{Catalogue, Server, Spec}
+  alias Koma.Options
+  alias Koma.Wire.Messages.Submit
+
+  @registry Koma.ModelNode.Registry
+
+  @doc "Starts the model nodes that the options name."
+  @spec start_link(Options.t()) :: Supervisor.on_start()
+  def start_link(%Options{} = options) do
+    Supervisor.start_link(__MODULE__, options, name: __MODULE__)
+  end
+
+  @doc "Runs a job for the calling process, which must hold a lease on the model node."
+  @spec submit(pid, Submit.t()) :: :ok
+  def submit(node, %Submit{} = submit), do: GenServer.cast(node, {:submit, submit, self()})
+
+  @doc "Stops a job; nothing more is sent about it. Its slot is free once Python has let go."
+  @spec cancel(pid, id :: String.t()) :: :ok
+  def cancel(node, id), do: GenServer.cast(node, {:cancel, id})
+
+  @doc "Asks every model node to tell the scheduler again whether it is up."
+  @spec announce_all() :: :ok
+  def announce_all do
+    for pid <- Registry.select(@registry, [{{:_, :"$1", :_}, [], [:"$1"]}]) do
+      GenServer.cast(pid, :announce)
+    end
+
+    :ok
+  end
+
+  @doc "The process of a model node by name, e.g. `toy-1`."
+  @spec whereis(String.t()) :: pid | nil
+  def whereis(name), do: GenServer.whereis(via(name))
+
+  @doc "The operating system's process id of a model node; nil while it is not running."
+  @spec os_pid(String.t()) :: pos_integer | nil
+  def os_pid(name), do: GenServer.call(via(name), :os_pid)
+
+  defp via(name), do: {:via, Registry, {@registry, name}}
+
+  @impl Supervisor
+  def init(options) do
+    nodes =
+      for %Spec{} = spec <- options.models do
+        arguments = [spec: spec, options: options, listener: Koma.Scheduler, name: via(spec.name)]
+        Supervisor.child_spec({Server, arguments}, id: {Server, spec.name}, shutdown: 5_000)
+      end
+
+    children = [{Registry, keys: :unique, name: @registry}, Catalogue | nodes]
+
+    # A server dies only of an error in the gateway; its Python process dying is its daily work.
+    # So many deaths are allowed that one model node never takes the others down.
+    Supervisor.init(children, strategy: :one_for_one, max_restarts: 1_000, max_seconds: 10)
+  end
+end

@@ -1,0 +1,184 @@
+defmodule Koma.ModelNode.Catalogue do
+  @moduledoc """
+  What the model nodes of this peer serve and how they are, in a table that anyone reads. Each
+  model node writes its own row.
+
+  A family is *live* while one of its model nodes is ready, or was ready and is being restarted
+  without having failed often in a row: jobs are accepted then and wait.
+  """
+  use GenServer
+
+  alias Koma.{Error, Schema}
+  alias Koma.ModelNode.Spec
+  alias Koma.Wire.Messages.Ready
+
+  @table __MODULE__
+  # A model node that failed this often in a row is down, not restarting.
+  @hopeful_failures 5
+
+  defmodule Row do
+    @moduledoc "How one model node is. `ready` is its last answer to `load`."
+    @enforce_keys [:spec, :phase]
+    defstruct [:spec, :phase, :ready, :error, failures: 0]
+
+    @type phase :: :waiting | :hello | :loading | :ready | :killing
+    @type t :: %__MODULE__{
+            spec: Spec.t(),
+            phase: phase,
+            ready: Ready.t() | nil,
+            error: Error.t() | nil,
+            failures: non_neg_integer
+          }
+  end
+
+  @doc "Starts the owner of the table."
+  @spec start_link(term) :: GenServer.on_start()
+  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "Writes the row of a model node."
+  @spec put(Row.t()) :: :ok
+  def put(%Row{spec: spec} = row) do
+    for {task, spec} <- tasks(row.ready),
+        do: :ets.insert(@table, {{:task, task, row.spec.family}, spec})
+
+    :ets.insert(@table, {{:node, spec.name}, row})
+    :ok
+  end
+
+  @doc "Every row, by name."
+  @spec rows() :: [Row.t()]
+  def rows do
+    @table |> :ets.match({{:node, :_}, :"$1"}) |> List.flatten() |> Enum.sort_by(& &1.spec.name)
+  end
+
+  @doc """
+  The family and the declaration of a task. `model` (a family) chooses where several serve it.
+
+  Errors: `unknown_task` with the known ones, `unknown_model`, and `unavailable` while nothing
+  that could serve it is live.
+  """
+  @spec task(String.t(), String.t() | nil) :: {:ok, String.t(), map} | {:error, Error.t()}
+  def task(task, model) do
+    serving = @table |> :ets.match({{:task, task, :"$1"}, :"$2"}) |> Enum.sort()
+
+    chosen =
+      if model, do: Enum.filter(serving, fn [family, _spec] -> family == model end), else: serving
+
+    live = Enum.find(chosen, fn [family, _spec] -> live?(family) end)
+
+    cond do
+      live != nil -> {:ok, hd(live), List.last(live)}
+      serving == [] -> unknown_task(task)
+      chosen == [] -> unknown_model(model, task, serving)
+      true -> unavailable(task)
+    end
+  end
+
+  @doc "Whether jobs of a family can be accepted."
+  @spec live?(String.t()) :: boolean
+  def live?(family), do: Enum.any?(rows(), &(&1.spec.family == family and live_row?(&1)))
+
+  @doc "What `GET /v1/models` tells: one entry per family."
+  @spec models() :: [map]
+  def models do
+    rows()
+    |> Enum.group_by(& &1.spec.family)
+    |> Enum.sort()
+    |> Enum.map(fn {family, rows} -> model(family, rows) end)
+  end
+
+  @doc "The model nodes that are not ready, and why."
+  @spec missing() :: [map]
+  def missing do
+    for %Row{spec: spec, phase: phase} = row <- rows(), phase != :ready do
+      entry = %{"node" => spec.name, "family" => spec.family, "state" => Atom.to_string(phase)}
+      put_error(entry, row.error)
+    end
+  end
+
+  defp live_row?(%Row{phase: :ready}), do: true
+  defp live_row?(%Row{ready: ready, failures: n}), do: ready != nil and n < @hopeful_failures
+
+  defp model(family, rows) do
+    up = Enum.filter(rows, &(&1.phase == :ready))
+    told = Enum.find(up ++ rows, hd(rows), & &1.ready)
+
+    ready =
+      told.ready || %{device: told.spec.device, dtype: told.spec.dtype, tasks: %{}, notice: nil}
+
+    %{
+      "family" => family,
+      "checkpoint" => told.spec.checkpoint,
+      "device" => ready.device,
+      "dtype" => ready.dtype,
+      "nodes" => length(up),
+      "slots" => up |> Enum.map(& &1.ready.slots) |> Enum.sum(),
+      "tasks" => ready.tasks |> stringify()
+    }
+    |> put_notice(ready.notice)
+    |> put_error(if(up == [], do: Enum.find_value(rows, & &1.error)))
+  end
+
+  defp stringify(tasks) do
+    for {task, %{params: params, inputs: inputs, outputs: outputs}} <- tasks, into: %{} do
+      inputs =
+        for {name, input} <- inputs, into: %{} do
+          {name, for({key, value} <- input, into: %{}, do: {Atom.to_string(key), value})}
+        end
+
+      {task, %{"params" => params, "inputs" => inputs, "outputs" => outputs}}
+    end
+  end
+
+  defp put_notice(entry, nil), do: entry
+  defp put_notice(entry, notice), do: Map.put(entry, "notice", notice)
+
+  defp put_error(entry, nil), do: entry
+  defp put_error(entry, error), do: Map.put(entry, "error", Error.to_map(error))
+
+  defp tasks(nil), do: %{}
+  defp tasks(%Ready{tasks: tasks}), do: tasks
+
+  defp unknown_task(task) do
+    known =
+      @table
+      |> :ets.match({{:task, :"$1", :_}, :_})
+      |> List.flatten()
+      |> Enum.uniq()
+      |> Enum.sort()
+
+    cond do
+      known == [] ->
+        unavailable(task)
+
+      nearest = Schema.nearest(task, known) ->
+        unknown_task(task, known, "; did you mean #{nearest}?")
+
+      true ->
+        unknown_task(task, known, "")
+    end
+  end
+
+  defp unknown_task(task, known, hint) do
+    message =
+      "There is no task #{inspect(task, printable_limit: 100)}#{hint} Known are #{Enum.join(known, ", ")}"
+
+    {:error, Error.new("unknown_task", message, field: "task", value: task, bound: known)}
+  end
+
+  defp unknown_model(model, task, serving) do
+    families = Enum.map(serving, &hd/1)
+    message = "No model #{inspect(model)} serves #{task}; these do: #{Enum.join(families, ", ")}"
+    {:error, Error.new("unknown_model", message, field: "model", value: model, bound: families)}
+  end
+
+  defp unavailable(task) do
+    {:error, Error.new("unavailable", "No model node serves #{task} now", retry_after_ms: 1_000)}
+  end
+
+  @impl GenServer
+  def init(nil) do
+    :ets.new(@table, [:named_table, :public, read_concurrency: true])
+    {:ok, nil}
+  end
+end

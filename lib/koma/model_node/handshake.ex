@@ -1,0 +1,54 @@
+defmodule Koma.ModelNode.Handshake do
+  @moduledoc "The first messages: hello → ready → load → ready. Pure."
+
+  alias Koma.ModelNode.Spec
+  alias Koma.Wire.Messages
+  alias Koma.Wire.Messages.{Hello, Load, Ready}
+
+  @type refusal :: {:refuse, code :: String.t(), reason :: String.t()}
+
+  @doc "What the gateway says first."
+  @spec hello(Spec.t()) :: Hello.t()
+  def hello(%Spec{name: name}), do: %Hello{protocol: Messages.protocol(), node: name}
+
+  @doc "Answers the first `ready`: it must speak our version and know the family."
+  @spec greeted(Ready.t(), Spec.t()) :: {:load, Load.t()} | refusal
+  def greeted(%Ready{protocol: protocol} = ready, %Spec{} = spec) do
+    cond do
+      protocol != Messages.protocol() ->
+        {:refuse, "protocol_mismatch",
+         "the model node speaks version #{protocol} of the protocol, the gateway #{Messages.protocol()}"}
+
+      spec.family not in ready.families ->
+        {:refuse, "load_failed",
+         "there is no family #{inspect(spec.family)}; known are #{Enum.join(ready.families, ", ")}"}
+
+      true ->
+        {:load, load(spec)}
+    end
+  end
+
+  @doc "Checks the second `ready`: it must be the answer to our `load`."
+  @spec loaded(Ready.t(), Spec.t()) :: :ok | refusal
+  def loaded(%Ready{id: id, family: family}, %Spec{} = spec) do
+    if id == load_id(spec) and family == spec.family,
+      do: :ok,
+      else:
+        {:refuse, "protocol_error",
+         "ready for #{inspect(id)} and #{inspect(family)} instead of our load"}
+  end
+
+  defp load(spec) do
+    %Load{
+      id: load_id(spec),
+      family: spec.family,
+      checkpoint: spec.checkpoint,
+      device: spec.device,
+      dtype: spec.dtype,
+      slots: spec.slots,
+      options: spec.options
+    }
+  end
+
+  defp load_id(spec), do: "load-#{spec.name}"
+end

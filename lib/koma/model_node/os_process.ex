@@ -1,0 +1,117 @@
+defmodule Koma.ModelNode.OsProcess do
+  @moduledoc """
+  One run of a model node's operating system process: its port, its bytes and its death.
+
+  Frames go over file descriptors 3 and 4 (`:nouse_stdio`). A port's child leads a process group
+  of its own, so the group's number is its process id. Sending never blocks: what a full pipe
+  does not take waits in `outbox` until the next `flush/1`.
+  """
+
+  alias Koma.ModelNode.Output
+  alias Koma.Wire.{Frames, Messages}
+
+  @enforce_keys [:port, :os_pid, :output]
+  defstruct [:port, :os_pid, :output, frames: Frames.new(), outbox: :queue.new()]
+
+  @type t :: %__MODULE__{
+          port: port,
+          os_pid: pos_integer,
+          output: pid,
+          frames: Frames.t(),
+          outbox: :queue.queue(iodata)
+        }
+
+  # $1 is the file for stdout and stderr; the rest is the command. exec keeps the process id.
+  @shell ~S(out=$1; shift; exec "$@" </dev/null >"$out" 2>&1)
+
+  @doc "Starts a command with additions to the environment, for a model node's name."
+  @spec start(String.t(), [String.t(), ...], [{String.t(), String.t()}]) :: t
+  def start(node, command, env) do
+    {:ok, output} = Output.start_link(node)
+
+    options = [
+      :binary,
+      :stream,
+      :exit_status,
+      :nouse_stdio,
+      args: ["-c", @shell, "sh", Output.path(output) | command],
+      env: for({key, value} <- env, do: {to_charlist(key), to_charlist(value)})
+    ]
+
+    port = Port.open({:spawn_executable, "/bin/sh"}, options)
+    os_pid = os_pid(port)
+    if os_pid, do: Output.guard(output, os_pid)
+    %__MODULE__{port: port, os_pid: os_pid, output: output}
+  end
+
+  # nil when it is dead already; its exit status is then on the way.
+  defp os_pid(port) do
+    with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
+  end
+
+  @doc "Sends a message, or keeps it until there is room. `:too_large` when no frame can hold it."
+  @spec send(t, Messages.t()) :: {:ok, t} | :too_large
+  def send(%__MODULE__{} = process, message) do
+    case message |> Messages.encode() |> Frames.pack() do
+      {:ok, frame} -> {:ok, flush(%{process | outbox: :queue.in(frame, process.outbox)})}
+      {:error, _size} -> :too_large
+    end
+  end
+
+  @doc "Sends what waits, as far as there is room."
+  @spec flush(t) :: t
+  def flush(%__MODULE__{} = process) do
+    case :queue.peek(process.outbox) do
+      {:value, frame} ->
+        if command(process.port, frame),
+          do: flush(%{process | outbox: :queue.drop(process.outbox)}),
+          else: process
+
+      :empty ->
+        process
+    end
+  end
+
+  @doc "How many messages wait for room."
+  @spec waiting(t) :: non_neg_integer
+  def waiting(%__MODULE__{outbox: outbox}), do: :queue.len(outbox)
+
+  @doc "Takes bytes that came; returns whole frames, still encoded."
+  @spec receive_bytes(t, binary) :: {:ok, [binary], t} | {:error, String.t()}
+  def receive_bytes(%__MODULE__{} = process, bytes) do
+    with {:ok, frames, state} <- Frames.push(process.frames, bytes) do
+      {:ok, frames, %{process | frames: state}}
+    end
+  end
+
+  @doc "Kills the process group at once; the port then tells the exit status."
+  @spec kill(t) :: :ok
+  def kill(%__MODULE__{os_pid: nil}), do: :ok
+
+  def kill(%__MODULE__{os_pid: os_pid}) do
+    Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -KILL -#{os_pid}"])
+    :ok
+  end
+
+  @doc "Ends what is left of a process: its port, its reader, and (by the guard) its group."
+  @spec clean(t) :: :ok
+  def clean(%__MODULE__{} = process) do
+    close(process.port)
+    Process.unlink(process.output)
+    Process.exit(process.output, :kill)
+    :ok
+  end
+
+  # A port that closed by itself has its exit status or signal on the way to its owner.
+  defp command(port, frame) do
+    Port.command(port, frame, [:nosuspend])
+  rescue
+    ArgumentError -> true
+  end
+
+  defp close(port) do
+    Port.close(port)
+  rescue
+    ArgumentError -> true
+  end
+end

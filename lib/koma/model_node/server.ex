@@ -1,0 +1,386 @@
+defmodule Koma.ModelNode.Server do
+  @moduledoc """
+  Owns one model node: starts its process, shakes hands, keeps the pending jobs by id, pings, and
+  starts it again with growing pauses when it dies, hangs or breaks the protocol.
+
+      waiting ──▶ hello ──▶ loading ──▶ ready
+         ▲          └──────────┴──────────┴──▶ killing ──▶ (exit) ──▶ waiting
+
+  The death of the Python process is an ordinary message here: jobs that were pending are told
+  once, with `node_crashed` or `node_hung`, after the process is really gone, so two attempts of
+  one job never run at the same time.
+  """
+  use GenServer
+  require Logger
+
+  alias Koma.{Error, Options, Telemetry}
+  alias Koma.ModelNode.{Backoff, Catalogue, Handshake, Health, OsProcess, Pending}
+  alias Koma.Wire.Messages
+  alias Koma.Wire.Messages.{Cancel, Failed, Log, Ping, Pong, Ready, Stats}
+
+  # A process that cannot be killed (a driver in the kernel) is given up after this long.
+  @kill_timeout_ms 5_000
+  @flush_ms 10
+  # A reader that let this many messages pile up is as good as hung.
+  @max_outbox 1_000
+  # A model node that was up this long has recovered from its earlier failures.
+  @recovered_ms 10_000
+
+  @enforce_keys [:spec, :options, :listener]
+  defstruct [
+    :spec,
+    :options,
+    :listener,
+    :process,
+    :timer,
+    :health,
+    :ready,
+    :ready_at,
+    :doom,
+    phase: :waiting,
+    failures: 0,
+    served: false,
+    pending: Pending.new()
+  ]
+
+  @doc "Starts a model node. Options: `:spec`, `:options`, `:listener` (the scheduler), `:name`."
+  @spec start_link(keyword) :: GenServer.on_start()
+  def start_link(arguments) do
+    {name, arguments} = Keyword.pop!(arguments, :name)
+    GenServer.start_link(__MODULE__, arguments, name: name)
+  end
+
+  @impl GenServer
+  def init(arguments) do
+    # Ports are linked: their end must arrive as a message, and terminate/2 must run.
+    Process.flag(:trap_exit, true)
+    state = struct!(__MODULE__, arguments)
+    Logger.metadata(model_node: state.spec.name)
+    {:ok, start_process(state)}
+  end
+
+  @impl GenServer
+  def handle_call(:os_pid, _from, state) do
+    {:reply, state.process && state.process.os_pid, state}
+  end
+
+  @impl GenServer
+  def handle_cast({:submit, submit, job}, %{phase: :ready} = state) do
+    pending = Pending.put(state.pending, submit, job)
+    {:noreply, send_message(%{state | pending: pending}, submit)}
+  end
+
+  def handle_cast({:submit, submit, job}, state) do
+    error = Error.new("node_crashed", "#{state.spec.name} died before it got the job")
+    send(job, {:model_node, submit.id, submit.attempt, {:lost, error}})
+    {:noreply, state}
+  end
+
+  def handle_cast({:cancel, id}, state) do
+    case Pending.abandon(state.pending, id) do
+      {:ok, pending} -> {:noreply, send_message(%{state | pending: pending}, %Cancel{id: id})}
+      :already -> {:noreply, state}
+      :unknown -> {:noreply, tell_free(state, id)}
+    end
+  end
+
+  def handle_cast(:announce, %{phase: :ready} = state), do: {:noreply, announce(state)}
+  def handle_cast(:announce, state), do: {:noreply, state}
+
+  @impl GenServer
+  def handle_info({port, {:data, bytes}}, %{process: %{port: port}} = state) do
+    if state.phase == :killing, do: {:noreply, state}, else: {:noreply, take_bytes(state, bytes)}
+  end
+
+  def handle_info({port, {:exit_status, status}}, %{process: %{port: port}} = state) do
+    {:noreply, gone(state, "exit status #{status}")}
+  end
+
+  def handle_info({:EXIT, port, reason}, %{process: %{port: port}} = state) do
+    {:noreply, gone(state, "its pipe closed (#{inspect(reason)})")}
+  end
+
+  def handle_info({:EXIT, output, reason}, %{process: %{output: output}} = state) do
+    {:noreply, kill(state, "node_crashed", "its guard died (#{inspect(reason)})")}
+  end
+
+  def handle_info({:EXIT, _old_port, _reason}, state), do: {:noreply, state}
+
+  def handle_info({:timeout, timer, kind}, %{timer: timer} = state) do
+    {:noreply, timeout(kind, %{state | timer: nil})}
+  end
+
+  def handle_info({:timeout, _cancelled, _kind}, state), do: {:noreply, state}
+
+  def handle_info({:flush, port}, %{process: %{port: port}} = state) do
+    {:noreply, flush_later(%{state | process: OsProcess.flush(state.process)})}
+  end
+
+  def handle_info({:DOWN, ref, :process, _job, _reason}, state) do
+    case Pending.find(state.pending, ref) do
+      {:ok, id} -> handle_cast({:cancel, id}, state)
+      :error -> {:noreply, state}
+    end
+  end
+
+  # What a port that is closed by now still had to say.
+  def handle_info(_late, state), do: {:noreply, state}
+
+  @impl GenServer
+  def terminate(_reason, %{process: nil}), do: :ok
+
+  def terminate(_reason, state) do
+    OsProcess.kill(state.process)
+    OsProcess.clean(state.process)
+  end
+
+  # --- phases
+
+  defp start_process(state) do
+    process = OsProcess.start(state.spec.name, command(state.options), env(state.options))
+    state = %{state | process: process, doom: nil, served: false, ready_at: nil}
+
+    state
+    |> phase(:hello)
+    |> timer(state.options.hello_timeout_ms, :handshake)
+    |> send_message(Handshake.hello(state.spec))
+  end
+
+  defp command(%Options{node_command: nil, python: python}), do: [python, "-m", "koma.port"]
+  defp command(%Options{node_command: command}), do: command
+
+  defp env(options), do: [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"}]
+
+  defp timeout(:handshake, state) do
+    kill(state, "node_hung", "no answer in phase #{state.phase}")
+  end
+
+  defp timeout(:ping, state) do
+    case Health.check(state.health, state.options.ping_timeout_ms, now()) do
+      :ok -> ping(state)
+      {:hung, reason} -> kill(state, "node_hung", reason)
+    end
+  end
+
+  defp timeout(:kill, state), do: gone(state, "could not be killed within #{@kill_timeout_ms} ms")
+  defp timeout(:restart, state), do: start_process(state)
+
+  defp ping(state) do
+    {seq, health} = Health.ping(state.health)
+
+    %{state | health: health}
+    |> timer(state.options.ping_interval_ms, :ping)
+    |> send_message(%Ping{seq: seq})
+  end
+
+  # --- what the model node says
+
+  defp take_bytes(state, bytes) do
+    case OsProcess.receive_bytes(state.process, bytes) do
+      {:ok, frames, process} -> Enum.reduce(frames, %{state | process: process}, &take_frame/2)
+      {:error, reason} -> kill(state, "protocol_error", reason)
+    end
+  end
+
+  defp take_frame(_frame, %{phase: :killing} = state), do: state
+
+  defp take_frame(frame, state) do
+    case Messages.decode_from_node(frame) do
+      {:ok, message} -> take(message, state)
+      {:error, reason} -> kill(state, "protocol_error", reason)
+    end
+  end
+
+  defp take(%Ready{} = ready, %{phase: :hello} = state) do
+    case Handshake.greeted(ready, state.spec) do
+      {:load, load} ->
+        state
+        |> phase(:loading)
+        |> timer(state.options.load_timeout_ms, :handshake)
+        |> send_message(load)
+
+      {:refuse, code, reason} ->
+        kill(state, code, reason)
+    end
+  end
+
+  defp take(%Ready{} = ready, %{phase: :loading} = state) do
+    case Handshake.loaded(ready, state.spec) do
+      :ok -> up(state, ready)
+      {:refuse, code, reason} -> kill(state, code, reason)
+    end
+  end
+
+  defp take(%Failed{scope: "node"} = failed, %{phase: :loading} = state) do
+    kill(state, "load_failed", "#{failed.code}: #{failed.message}")
+  end
+
+  defp take(%Failed{scope: "node"} = failed, state) do
+    kill(state, "node_crashed", "#{failed.code}: #{failed.message}")
+  end
+
+  defp take(%Pong{busy_ms: busy_ms}, %{phase: :ready} = state) do
+    case Health.pong(state.health, busy_ms, state.options.hang_timeout_ms, now()) do
+      {:ok, health} -> %{state | health: health}
+      {:hung, reason} -> kill(state, "node_hung", reason)
+    end
+  end
+
+  defp take(%Log{level: level, message: message}, state) do
+    Logger.log(String.to_existing_atom(level), "#{state.spec.name}: #{message}")
+    state
+  end
+
+  defp take(%Stats{} = stats, state) do
+    metadata = %{node: state.spec.name, family: state.spec.family}
+    Telemetry.execute([:koma, :model_node, :stats], Map.from_struct(stats), metadata)
+    state
+  end
+
+  defp take(%{id: id} = message, %{phase: :ready} = state) when is_binary(id) do
+    case Pending.message(state.pending, id, message) do
+      {:going_on, pending} -> %{state | pending: pending}
+      {:ended, pending} -> tell_free(%{state | pending: pending, served: true}, id)
+      :unknown -> state
+    end
+  end
+
+  defp take(%module{}, state) do
+    type = module |> Module.split() |> List.last()
+    kill(state, "protocol_error", "#{type} is out of place in phase #{state.phase}")
+  end
+
+  # --- up and down
+
+  defp up(state, ready) do
+    Logger.info("#{state.spec.name} is ready on #{ready.device} (#{ready.dtype})")
+    metadata = %{node: state.spec.name, family: state.spec.family}
+    Telemetry.execute([:koma, :model_node, :up], %{count: 1}, metadata)
+
+    %{state | ready: ready, ready_at: now(), health: Health.new(now())}
+    |> phase(:ready)
+    |> announce()
+    |> ping()
+  end
+
+  defp announce(%{spec: spec} = state) do
+    jobs = Pending.ids(state.pending)
+    tell(state, {:node_up, spec.name, self(), spec.family, max(state.ready.slots, 1), jobs})
+  end
+
+  defp tell_free(state, id), do: tell(state, {:slot_free, state.spec.name, id})
+
+  defp tell(state, message) do
+    GenServer.cast(state.listener, message)
+    state
+  end
+
+  defp kill(%{phase: :killing} = state, _code, _reason), do: state
+
+  defp kill(state, code, reason) do
+    OsProcess.kill(state.process)
+
+    %{state | doom: Error.new(code, reason)}
+    |> phase(:killing)
+    |> timer(@kill_timeout_ms, :kill)
+  end
+
+  defp gone(state, how) do
+    OsProcess.clean(state.process)
+    failures = if recovered?(state), do: 1, else: state.failures + 1
+
+    pause =
+      Backoff.delay_ms(
+        failures,
+        state.options.restart_min_ms,
+        state.options.restart_max_ms,
+        :rand.uniform()
+      )
+
+    error = state.doom || Error.new("node_crashed", how)
+
+    Logger.error(
+      "#{state.spec.name} is gone: #{error.message} (#{error.code}); again in #{pause} ms"
+    )
+
+    tell_down(state, error)
+    lost = Pending.lose(state.pending, lost(error, state.spec))
+    state = %{state | process: nil, failures: failures, doom: error, pending: lost}
+    state |> phase(:waiting) |> timer(pause, :restart)
+  end
+
+  defp tell_down(state, error) do
+    tell(state, {:node_down, state.spec.name})
+
+    metadata = %{
+      node: state.spec.name,
+      family: state.spec.family,
+      code: error.code,
+      reason: error.message
+    }
+
+    Telemetry.execute([:koma, :model_node, :down], %{count: 1}, metadata)
+  end
+
+  # Jobs know two fates of their model node; the rest is for the log.
+  defp lost(%Error{code: "node_hung"} = error, spec),
+    do: %{error | message: "#{spec.name}: #{error.message}"}
+
+  defp lost(error, spec), do: Error.new("node_crashed", "#{spec.name}: #{error.message}")
+
+  defp recovered?(%{served: true}), do: true
+  defp recovered?(%{ready_at: nil}), do: false
+  defp recovered?(%{ready_at: at}), do: now() - at > @recovered_ms
+
+  defp phase(state, phase) do
+    state = %{state | phase: phase}
+
+    row = %Catalogue.Row{
+      spec: state.spec,
+      phase: phase,
+      ready: state.ready,
+      failures: state.failures
+    }
+
+    Catalogue.put(%{row | error: if(phase != :ready, do: state.doom)})
+    state
+  end
+
+  # --- sending
+
+  defp send_message(%{phase: :killing} = state, _message), do: state
+
+  defp send_message(state, message) do
+    case OsProcess.send(state.process, message) do
+      {:ok, process} -> flush_later(%{state | process: process})
+      :too_large -> refuse(state, message)
+    end
+  end
+
+  # Only a submit can be that large.
+  defp refuse(state, %{id: id}) do
+    failed = %Failed{
+      id: id,
+      scope: "job",
+      code: "too_large",
+      message: "The parameters do not fit into a frame"
+    }
+
+    take(failed, state)
+  end
+
+  defp flush_later(state) do
+    case OsProcess.waiting(state.process) do
+      0 -> state
+      n when n > @max_outbox -> kill(state, "node_hung", "#{n} messages wait to be read")
+      _some -> Process.send_after(self(), {:flush, state.process.port}, @flush_ms) && state
+    end
+  end
+
+  defp timer(state, ms, kind) do
+    if state.timer, do: :erlang.cancel_timer(state.timer)
+    %{state | timer: :erlang.start_timer(ms, self(), kind)}
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end
