@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from koma.client import ClientError, CodedError, RefusedError, ServerUnreachableError, WorkError
+from koma.client import (
+    ClientError,
+    CodedError,
+    IntegrityError,
+    RefusedError,
+    ServerUnreachableError,
+    WorkError,
+)
 from koma.client.errors import CancelledError
 
 
@@ -49,7 +56,7 @@ def exit_code(error: ClientError | OSError) -> Exit:
             return Exit.REFUSED if code in NOT_NOW else Exit.USAGE
         case ServerUnreachableError():
             return Exit.UNREACHABLE
-        case CodedError():
+        case CodedError() | IntegrityError():
             return Exit.FAILED
         case _:
             return Exit.UNREACHABLE

@@ -43,6 +43,7 @@ class LiveDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._previews.clear()
+        self._texts.clear()
         self._live.stop()
 
     def event(self, stage: str, event: Event) -> None:
@@ -74,6 +75,10 @@ class LiveDisplay:
         """Print a remark above the bars."""
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def refresh(self) -> None:
+        """Draw now; otherwise it is drawn eight times a second."""
+        self._live.refresh()
+
     def _end(self, stage: str, event: Event) -> None:
         task = self._bars.tasks[self._bars.task_ids.index(self._task(stage))]
         if isinstance(event, events.Completed):
@@ -89,7 +94,7 @@ class LiveDisplay:
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = [
-            Panel("\n".join(text.splitlines()[-TEXT_LINES:]), title=stage, title_align="left")
+            Panel(Text("\n".join(text.splitlines()[-TEXT_LINES:])), title=stage, title_align="left")
             for stage, text in self._texts.items()
             if text
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from koma.cli.options import (
     input_file,
     parse_settings,
 )
-from koma.cli.results import save, tell_files
+from koma.cli.results import save, tell_files, text_of
 from koma.cli.run import follow, run, show_notices, started
 from koma.client import Client, Output
 
@@ -64,6 +65,9 @@ async def tell_story(common: Common, file: Path, out: Path, params: dict[str, di
             pipeline = await started(client.submit_pipeline("story", {"video": clip.id}, params or None))
             await follow(pipeline, "story", display, common.previews)
         end = await pipeline.result()
+        caption = end.outputs.get("caption.text")
+        if caption is not None and not common.json:
+            print(f"caption: {await text_of(client, caption)}", file=sys.stderr)
         saved = [await _save(client, name, output, out, common.force) for name, output in end.outputs.items()]
         tell_files(common, saved, {"id": pipeline.id})
 
