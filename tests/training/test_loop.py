@@ -47,7 +47,8 @@ def logged(out: Path) -> list[float]:
 
 def test_a_run_learns_and_leaves_its_losses_sheets_and_export(tmp_path: Path) -> None:
     result = fit(Regression(), Options(tmp_path, steps=60, sheet_every=30, device="cpu"))
-    assert result.finished and result.steps == 60
+    assert result.finished
+    assert result.steps == 60
     assert logged(tmp_path) == result.losses
     assert sum(result.losses[-10:]) < 0.8 * sum(result.losses[:10])
     assert (tmp_path / "sheets/000030.txt").read_text() == "False"
@@ -100,7 +101,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_checkpoint_is_replace
 
 @pytest.mark.parametrize("bounds", [{}, {"steps": -1}, {"minutes": -0.5}])
 def test_a_run_without_a_sensible_end_is_refused(tmp_path: Path, bounds: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="end|negative"):
+    with pytest.raises(ValueError, match=r"end|negative"):
         Options(tmp_path, **bounds)  # type: ignore[arg-type]
 
 
@@ -115,17 +116,22 @@ def test_progress_follows_whichever_bound_is_nearer(tmp_path: Path) -> None:
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     run = Regression()
     rates = [learning_rate(run, i / 100) for i in range(101)]
-    assert rates[0] < 0.1 * run.lr and max(rates) == pytest.approx(run.lr) and rates[100] == pytest.approx(0)
+    assert rates[0] < 0.1 * run.lr
+    assert max(rates) == pytest.approx(run.lr)
+    assert rates[100] == pytest.approx(0)
     assert rates[2:] == sorted(rates[2:], reverse=True)
 
 
 def test_seeds_of_steps_differ() -> None:
     seeds = {derive_seed(seed, step) for seed in range(20) for step in range(500)}
-    assert len(seeds) == 10_000 and min(seeds) >= 0 and max(seeds) < 2**63
+    assert len(seeds) == 10_000
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**63
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 24), (2, 24, 8), (1, 16, 16)])
 def test_orthogonalized_matrices_have_singular_values_near_one(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalize(matrices))
-    assert values.min() > 0.4 and values.max() < 1.4
+    assert values.min() > 0.4
+    assert values.max() < 1.4

@@ -29,6 +29,7 @@ from koma.training.world.captions import captions, vocabulary
 from koma.training.world.render import Renderer
 from koma.training.world.scene import sample_batch
 
+TEXT_WIDTH, TINY_TEXT_WIDTH = 128, 32
 TEXT_DROPOUT = 0.1
 LABEL_SMOOTHING = 0.01
 """Little: what is smoothed away from the right code is sampled as a wrong one."""
@@ -41,21 +42,21 @@ DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 3.0, "temperature": [2,
 def transformer_config(codes: int, tiny: bool) -> dict[str, object]:
     """Arguments of `UVit2DModel` for a 16×16 grid of `codes` codes.
 
-    The grid is halved before the transformer: it has no position embedding, so that a token knows its place only
-    through the borders that the 3×3 convolutions of the residual blocks see, and on 8×8 these reach everywhere.
+    The grid is halved before the transformer: it has no position embedding, so that a token knows its
+    place only through the borders that the 3×3 convolutions see; on 8×8 these reach everywhere.
     """
-    hidden, blocks = (32, 32) if tiny else (192, 160)
+    hidden, blocks, text = (32, 32, TINY_TEXT_WIDTH) if tiny else (192, 160, TEXT_WIDTH)
     return {
         "hidden_size": hidden,
         "intermediate_size": 64 if tiny else 512,
-        "num_hidden_layers": 2 if tiny else 6,
+        "num_hidden_layers": 2 if tiny else 5,
         "num_attention_heads": 2 if tiny else 3,
         "in_channels": hidden,
         "block_out_channels": blocks,
         "num_res_blocks": 1 if tiny else 3,
         "block_num_heads": 2 if tiny else 5,
-        "cond_embed_dim": hidden,
-        "encoder_hidden_size": hidden,
+        "cond_embed_dim": text,
+        "encoder_hidden_size": text,
         "micro_cond_encode_dim": 8 if tiny else 32,
         "micro_cond_embed_dim": 40 if tiny else 160,
         "vocab_size": codes + 1,
@@ -67,14 +68,15 @@ def transformer_config(codes: int, tiny: bool) -> dict[str, object]:
     }
 
 
-def text_config(tokenizer: CLIPTokenizer, hidden: int, tiny: bool) -> CLIPTextConfig:
-    """Configuration of the text encoder; the pipeline reads its last but one layer and its pooled projection."""
+def text_config(tokenizer: CLIPTokenizer, tiny: bool) -> CLIPTextConfig:
+    """The text encoder's configuration; the pipeline reads its last but one layer and its projection."""
+    hidden = TINY_TEXT_WIDTH if tiny else TEXT_WIDTH
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=2 * hidden if tiny else 4 * hidden,
         num_hidden_layers=2 if tiny else 3,
-        num_attention_heads=2 if tiny else 3,
+        num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
         projection_dim=hidden,
         hidden_act="gelu",
@@ -102,18 +104,18 @@ class AmusedRun(Run):
         self.device = device
         folder = self.options.out.parent / "vq" / "export"
         if not folder.exists():
-            raise FileNotFoundError(f"no VQ at {folder}: run `koma train vq` first, with an --out beside this one")
+            raise FileNotFoundError(f"no VQ at {folder}: first run `koma train vq` with an --out beside it")
         self.vqvae = VQModel.from_pretrained(folder).eval().requires_grad_(False).to(device)
         self.figures: dict[str, float] = json.loads((folder / "figures.json").read_text())
-        if self.vqvae.config.sample_size != self.size:
-            raise ValueError(f"size is {self.size} but the VQ at {folder} has {self.vqvae.config.sample_size}")
+        trained_size = self.vqvae.config.sample_size
+        if trained_size != self.size:
+            raise ValueError(f"size is {self.size} but the VQ at {folder} was trained with {trained_size}")
         codes = self.vqvae.config.num_vq_embeddings
         self.mask_id = codes
         self.tokenizer = build_clip_tokenizer(vocabulary())
-        config = transformer_config(codes, self.tiny)
-        self.text_encoder = CLIPTextModelWithProjection(text_config(self.tokenizer, config["hidden_size"], self.tiny))
-        self.text_encoder.to(device).train()
-        self.transformer = UVit2DModel(**config).to(device).train()
+        text = text_config(self.tokenizer, self.tiny)
+        self.text_encoder = CLIPTextModelWithProjection(text).to(device).train()
+        self.transformer = UVit2DModel(**transformer_config(codes, self.tiny)).to(device).train()
         renderer = Renderer(self.size, device=device)
         self.source = TokenSource(self.vqvae, self.tokenizer, renderer, self.chunk_size, self.options.seed)
         self.null_text = self.source.tokenize([""]).to(device)
@@ -184,7 +186,7 @@ class AmusedRun(Run):
 
 
 def random_mask(ids: Tensor, generator: torch.Generator) -> Tensor:
-    """Boolean mask like `ids` [B, H, W]: of each row a share cos(u·π/2), u uniform in [0, 1), at least one token."""
+    """Mask like `ids` [B, H, W]: of each row a share cos(u·π/2), u uniform in [0, 1), at least one token."""
     count = ids[0].numel()
     u = torch.rand(len(ids), 1, generator=generator, device=ids.device)
     masked = (torch.cos(u * math.pi / 2) * count).ceil().clamp(min=1)

@@ -19,8 +19,8 @@ pipeline_tag: text-to-image
 
 # aMUSEd, Emoji World, {size}×{size}
 
-A small text-to-image model of the classes `UVit2DModel`, `VQModel` and `CLIPTextModelWithProjection`, trained from
-scratch. It loads with the stock pipeline:
+A small text-to-image model of the classes `UVit2DModel`, `VQModel` and `CLIPTextModelWithProjection`,
+trained from scratch. It loads with the stock pipeline:
 
     from diffusers import AmusedPipeline
     pipeline = AmusedPipeline.from_pretrained("path/to/this/folder")
@@ -35,16 +35,16 @@ Prompts are simple English captions: one or two of {objects} objects before one 
 
 ## Data
 
-Scenes of Emoji World, rendered from Noto Color Emoji (SIL Open Font License 1.1) with captions from a small grammar,
-drawn anew during training. A tenth of the combinations of object and background is held out.
+Scenes of Emoji World, rendered from Noto Color Emoji (SIL Open Font License 1.1) with captions from a small
+grammar, drawn anew during training. A tenth of the combinations of object and background is held out.
 
 ## Recipe
 
-- VQ: 16×16 tokens, squared and absolute error, straight-through gradient, moving-average codebook with re-seeding of
-  dead codes. Held-out images: {psnr:.1f} dB PSNR, {codes:.0f} codes in use (mean over {images:.0f} images).
-- Transformer and text encoder together: tokens masked with a cosine ratio, cross-entropy on the masked ones, text
-  dropped with a probability of 0.1 for guidance. Muon for matrices, AdamW for the rest, cosine learning rate,
-  averaged weights, stored in float16.
+- VQ: 16×16 tokens, squared and absolute error, straight-through gradient, moving-average codebook with
+  re-seeding of dead codes. {images:.0f} held-out images: {psnr:.1f} dB mean PSNR, {codes:.0f} codes in use.
+- Transformer and text encoder together: tokens masked with a cosine ratio, cross-entropy on the masked ones,
+  text dropped with a probability of 0.1 for guidance.
+- Muon for matrices, AdamW for the rest, cosine learning rate, averaged weights, stored in float16.
 
 ## Run
 

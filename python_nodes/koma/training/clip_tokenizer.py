@@ -1,4 +1,4 @@
-"""A CLIP tokenizer for the world's captions: each of its words is one token, any other word falls back to pieces."""
+"""A CLIP tokenizer for the world's captions: each of its words is one token, any other becomes pieces."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ENOUGH_TOKENS = 8192
 def build_clip_tokenizer(words: Sequence[str], max_length: int = MAX_LENGTH) -> CLIPTokenizer:
     """A `CLIPTokenizer` that maps each of `words` to one token and anything else to bytes or pieces of words.
 
-    The merges are learnt from the words until each is whole. The end token has the highest id: CLIP's text models
-    may look for the end of a prompt by the largest id.
+    The merges are learnt from the words until each is whole. The end token has the highest id: CLIP's text
+    models may look for the end of a prompt by the largest id.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def compiled(function: Callable[..., Any], name: str, wanted: bool, **options: Any) -> Callable[..., Any]:  # noqa: ANN401
-    """`torch.compile(function, **options)` where `wanted`; falls back to `function` for ever if a call fails to compile.
+def compiled(function: Callable[..., Any], name: str, wanted: bool, **options: Any) -> Callable[..., Any]:
+    """`torch.compile(function, **options)` where `wanted`; `function` itself if it fails to compile.
 
     Only the first call can fall back: later errors are the function's own and are raised.
     """
@@ -17,19 +17,19 @@ def compiled(function: Callable[..., Any], name: str, wanted: bool, **options: A
     import torch
 
     fast = torch.compile(function, **options)
-    state = {"run": fast, "proven": False}
+    chosen: list[Callable[..., Any]] = []
 
-    def call(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
-        if state["proven"]:
-            return state["run"](*arguments, **keywords)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        if chosen:
+            return chosen[0](*arguments, **keywords)
         try:
-            result = state["run"](*arguments, **keywords)
+            result = fast(*arguments, **keywords)
+            chosen.append(fast)
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             print(f"{name} runs without torch.compile: {reason}", file=sys.stderr, flush=True)
-            state["run"] = function
+            chosen.append(function)
             result = function(*arguments, **keywords)
-        state["proven"] = True
         return result
 
     return call

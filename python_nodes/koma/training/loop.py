@@ -1,4 +1,4 @@
-"""The training loop that all runs share: schedule by steps or minutes, averages, sheets, exact resume, Ctrl-C saves."""
+"""The training loop that all runs share: schedule by steps or time, averages, sheets, exact resume."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Options:
         """The part of the run that is done, 0 to 1: by steps, by seconds, or whichever is further."""
         by_steps = step / self.steps if self.steps else float(self.steps == 0)
         by_time = elapsed / (60 * self.minutes) if self.minutes else float(self.minutes == 0)
-        return min(1.0, max(by_steps if self.steps is not None else 0.0, by_time if self.minutes is not None else 0.0))
+        return min(1.0, max(by_steps, by_time))
 
 
 class Run(ABC):
-    """What one model brings to the loop, which sets `options`, `progress` (0 to 1) and, before an export, `result`."""
+    """What one model brings to the loop; the loop sets `options`, `progress` (0 to 1), finally `result`."""
 
     name: str
     lr: float = 2e-3
@@ -82,9 +82,9 @@ class Run(ABC):
 
     @abstractmethod
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """Scalar loss and figures to show. The batch must follow from `generator` (on the device) or `batch_seed` alone.
+        """Scalar loss and figures to show; the batch must follow from `generator` or `batch_seed` alone.
 
-        Figures may be detached tensors: they are read only when a line is printed, so that a GPU is not waited for.
+        Figures may be detached tensors: they are read only when shown, so that no GPU is waited for.
         """
 
     def after_step(self, step: int, generator: torch.Generator) -> None:  # noqa: B027 (optional hook)
@@ -92,7 +92,7 @@ class Run(ABC):
 
     @abstractmethod
     def sheet(self, path: Path) -> None:
-        """Write samples to `path` (choose the suffix: .png, .gif); called with the averaged weights, without gradients."""
+        """Write samples to `path` plus a suffix (.png, .gif); called with the averaged weights."""
 
     @abstractmethod
     def export(self, path: Path) -> None:
@@ -147,7 +147,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def fit(run: Run, options: Options) -> Result:
-    """Train `run` until its end or a stop signal; then save, and at the end draw a sheet and export the checkpoint."""
+    """Train `run` until its end or a stop signal; then save, and at the end draw a sheet and export."""
     return _Fitting(run, options).go()
 
 
@@ -249,7 +249,7 @@ class _Fitting:
         progress = self.options.progress(step, elapsed)
         recent = sum(losses) / len(losses)
         rate = learning_rate(self.run, progress)
-        self.display.line(step, progress, elapsed, elapsed - self.earlier, {"loss": recent, "lr": rate, **figures})
+        self.display.line(step, progress, elapsed, {"loss": recent, "lr": rate, **figures})
 
     def _save(self, step: int) -> None:
         self.saved = time.monotonic()

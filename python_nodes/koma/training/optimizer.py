@@ -1,4 +1,4 @@
-"""Optimizers of the training runs: AdamW for vectors and embeddings, Muon for matrices, one learning rate for both."""
+"""Optimizers of the training runs: AdamW for vectors and tables, Muon for matrices, one rate for both."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon suits: weights of linear and convolution layers, but no tables, modulations or thin layers."""
+    """Whether Muon suits: weights of linear and convolution layers, but no tables, norms or thin layers."""
     if parameter.ndim < 2 or min(parameter.shape[:2]) < 8:
         return False
     return not any(word in name for word in ("embed", "shared", "table", "relative", "norm", "lm_head"))
@@ -78,7 +78,7 @@ def make_optimizers(
     betas: tuple[float, float] = (0.9, 0.98),
     muon: bool = True,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW and, with `muon`, Muon for the matrices, over all parameters of `modules` that require a gradient."""
+    """AdamW and, with `muon`, Muon for the matrices, over all parameters that require a gradient."""
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     seen: set[int] = set()

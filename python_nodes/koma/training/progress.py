@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
 
 def clock(seconds: float) -> str:
@@ -39,10 +40,9 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def line(self, step: int, progress: float, elapsed: float, here: float, figures: dict[str, float]) -> None:
-        """Show one state. `here` is the part of `elapsed` (both seconds) spent in this process, for steps a second."""
-        left = elapsed / progress - elapsed if progress > 0 else float("nan")
-        eta = clock(left) if left == left else "?"
+    def line(self, step: int, progress: float, elapsed: float, figures: dict[str, float]) -> None:
+        """Show one state: `progress` 0 to 1, `elapsed` in seconds, the figures by name."""
+        eta = clock(elapsed / progress - elapsed) if progress > 0 else "?"
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         text = f"step {step}  {shown}  {clock(elapsed)} done, {eta} left"
         if self.bar:

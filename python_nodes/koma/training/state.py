@@ -17,7 +17,7 @@ from koma.training.ema import Average
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: optimizer steps done, seconds trained, and the seed that all batches derive from."""
+    """Where a run stands: steps done, seconds trained, and the seed that all batches derive from."""
 
     step: int = 0
     elapsed: float = 0.0
@@ -31,7 +31,7 @@ def save_state(
     optimizers: list[torch.optim.Optimizer],
     average: Average,
 ) -> None:
-    """Write everything that `load_state` needs to continue exactly; the old file stays until the new is whole."""
+    """Write what `load_state` needs to continue exactly; the old file stays until the new one is whole."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in modules.items():
         tensors |= {f"model.{prefix}.{name}": value for name, value in module.state_dict().items()}
@@ -54,10 +54,10 @@ def load_state(
     optimizers: list[torch.optim.Optimizer],
     average: Average,
 ) -> Position:
-    """Restore a run written by `save_state`; raises KeyError or RuntimeError where the file fits other modules."""
+    """Restore what `save_state` wrote; raises RuntimeError or KeyError where it belongs to other modules."""
     with safe_open(path, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-        position = Position(**json.loads(stored.metadata()["position"]))
+    position = read_position(path)
     for prefix, module in modules.items():
         module.load_state_dict(_below(tensors, f"model.{prefix}."))
     for index, optimizer in enumerate(optimizers):
@@ -69,6 +69,12 @@ def load_state(
     for name, value in _below(tensors, "average.").items():
         average.mean[name].copy_(value)
     return position
+
+
+def read_position(path: Path) -> Position:
+    """The position of a stored run, without its tensors."""
+    with safe_open(path, framework="pt") as stored:
+        return Position(**json.loads(stored.metadata()["position"]))
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -28,9 +28,11 @@ class TokenChunk:
 
 
 class TokenSource:
-    """Chunks of `size` images; a chunk follows from its number alone, so that a resumed run sees the same ones."""
+    """Chunks of `size` images; a chunk follows from its number, so that a resumed run sees the same."""
 
-    def __init__(self, vqvae: VQModel, tokenizer: CLIPTokenizer, renderer: Renderer, size: int, seed: int) -> None:
+    def __init__(
+        self, vqvae: VQModel, tokenizer: CLIPTokenizer, renderer: Renderer, size: int, seed: int
+    ) -> None:
         self.vqvae, self.tokenizer, self.renderer = vqvae, tokenizer, renderer
         self.size, self.seed = size, seed
         self._number, self._chunk = -1, TokenChunk(torch.empty(0), torch.empty(0))
@@ -56,6 +58,5 @@ class TokenSource:
     def tokenize(self, texts: list[str]) -> Tensor:
         """Token ids [N, L] as AmusedPipeline makes them: padded to the tokenizer's full length."""
         length = self.tokenizer.model_max_length
-        encoded = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        ids: Tensor = encoded.input_ids
-        return ids
+        encoded = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length)
+        return torch.tensor(encoded.input_ids)

@@ -14,8 +14,10 @@ from koma.training.compiling import compiled
 from koma.training.loop import Run
 from koma.training.sheets import save_grid
 from koma.training.world.render import Renderer
-from koma.training.world.scene import sample_batch
+from koma.training.world.scene import Split, sample_batch
 
+WIDTHS, TINY_WIDTHS = [32, 64, 96, 128], [8, 16, 16, 16]
+"""Channels of the levels of a 128 px image, from full resolution down."""
 GRID = 16
 """Tokens on a side, whatever the size of the image."""
 VARIANCE = 0.06
@@ -33,8 +35,8 @@ def vq_config(size: int, tiny: bool) -> dict[str, object]:
     levels = (size // GRID).bit_length()
     if size != GRID << (levels - 1) or levels < 2:
         raise ValueError(f"size must be a power of two of at least {2 * GRID} px, got {size}")
-    widths = [8, 16, 16, 16, 16] if tiny else [32, 64, 96, 160, 160]
-    widths = widths[-levels:] if tiny else [32, 64, 96, 160][max(0, 4 - levels) :] + [160] * (levels - 4)
+    widths = TINY_WIDTHS if tiny else WIDTHS
+    widths = [*widths[-levels:], *widths[-1:] * (levels - len(widths))]
     return {
         "block_out_channels": widths,
         "down_block_types": ["DownEncoderBlock2D"] * levels,
@@ -54,7 +56,8 @@ def vq_config(size: int, tiny: bool) -> dict[str, object]:
 def encode_tokens(model: VQModel, images: Tensor) -> Tensor:
     """Token ids [B, H, W] (int64) of images [B, 3, S, S] in [0, 1]."""
     latents = model.quant_conv(model.encoder(images)).float()
-    return nearest_codes(latents, model.quantize.embedding.weight.float()).view(len(images), *latents.shape[2:])
+    ids = nearest_codes(latents, model.quantize.embedding.weight.float())
+    return ids.view(len(images), *latents.shape[2:])
 
 
 @torch.no_grad()
@@ -66,7 +69,7 @@ def decode_tokens(model: VQModel, ids: Tensor) -> Tensor:
 
 
 def nearest_codes(latents: Tensor, codes: Tensor) -> Tensor:
-    """Index [B·H·W] of the code (row of `codes` [K, D]) nearest to each latent of [B, D, H, W], in float32."""
+    """Index [B·H·W] of the code, a row of `codes` [K, D], that is nearest to each latent of [B, D, H, W]."""
     with torch.autocast(latents.device.type, enabled=False):
         flat = latents.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
         return (codes.square().sum(1) - 2 * flat @ codes.T).argmin(1)
@@ -75,7 +78,10 @@ def nearest_codes(latents: Tensor, codes: Tensor) -> Tensor:
 
 
 class MovingCodebook(nn.Module):
-    """Counts and sums of the latents of each code, forgotten slowly; a code is their mean (van den Oord et al., 2017)."""
+    """Counts and sums of the latents of each code, forgotten slowly; a code is their mean.
+
+    Van den Oord et al., "Neural discrete representation learning" (2017), appendix A.
+    """
 
     usage: Tensor
     total: Tensor
@@ -87,16 +93,19 @@ class MovingCodebook(nn.Module):
         self.register_buffer("total", torch.zeros(codes, width))
 
     @torch.no_grad()
-    def update(self, codes: Tensor, latents: Tensor, ids: Tensor, reseed: bool, generator: torch.Generator) -> None:
-        """Move `codes` [K, D] in place towards their latents [N, D]; with `reseed` the dead ones jump onto latents."""
-        counts = torch.zeros_like(self.usage).index_add_(0, ids, torch.ones_like(ids, dtype=torch.float32))
+    def update(
+        self, codes: Tensor, latents: Tensor, ids: Tensor, reseed: bool, generator: torch.Generator
+    ) -> None:
+        """Move `codes` [K, D] in place towards their latents [N, D]; with `reseed` dead ones jump onto some."""
+        counts = torch.zeros_like(self.usage).index_add_(0, ids, torch.ones_like(latents[:, 0]))
         sums = torch.zeros_like(self.total).index_add_(0, ids, latents)
         self.usage.lerp_(counts, 1 - self.decay)
         self.total.lerp_(sums, 1 - self.decay)
-        moved = torch.where(self.usage[:, None] > 1e-3, self.total / self.usage[:, None].clamp(min=1e-3), codes)
+        usage = self.usage[:, None]
+        moved = torch.where(usage > 1e-3, self.total / usage.clamp(min=1e-3), codes)
         if reseed:
             expected = len(latents) / len(codes)
-            dead = (self.usage < 0.03 * expected)[:, None]
+            dead = usage < 0.03 * expected
             rows = torch.randint(len(latents), (len(codes),), generator=generator, device=latents.device)
             moved = torch.where(dead, latents[rows], moved)
             self.usage.copy_(torch.where(dead[:, 0], expected * 0.2, self.usage))
@@ -134,7 +143,7 @@ class VQRun(Run):
         """The model and the statistics of its codes."""
         return {"model": self.model, "codebook": self.codebook}
 
-    def images(self, count: int, seed: int, split: str = "train") -> Tensor:
+    def images(self, count: int, seed: int, split: Split = "train") -> Tensor:
         """Rendered images [count, 3, size, size] in [0, 1] on the run's device."""
         batch = sample_batch(count, seed, split=split, medium="image")
         images = self.renderer.images(batch).float() / 255
@@ -194,4 +203,5 @@ class VQRun(Run):
             restored = decode_tokens(self.model, ids).float().mul(255).round().div(255)
             psnrs.append(-10 * torch.log10((restored - images).square().mean((1, 2, 3))))
             seen.append(ids.flatten())
-        return {"psnr": float(torch.cat(psnrs).mean()), "images": count, "codes": len(torch.cat(seen).unique())}
+        used = len(torch.cat(seen).unique())
+        return {"psnr": float(torch.cat(psnrs).mean()), "images": count, "codes": used}
