@@ -1,0 +1,1 @@
+"""`koma evaluate`: how good the checkpoints are, measured against the truth of Emoji World."""

@@ -1,0 +1,65 @@
+"""Writes docs/quality.md from the figures of all parts; figures of parts not measured now are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from koma.training.evaluate.context import Context
+from koma.training.evaluate.figures import Figure
+
+STORE = "figures.json"
+INTRODUCTION = """# Quality of the emoji checkpoints
+
+Measured by `koma evaluate` on scenes of Emoji World drawn from seeds that training does not use.
+The truth is the world's: captions are read by a parser of its grammar, pictures and clips are read
+by a judge, a small classifier trained on rendered truth that took no part in training any
+generator. Everything is sampled with the stock classes of transformers and diffusers and the
+checkpoints' own default parameters; prompts come in random wordings. Scenes are drawn evenly over
+all combinations of object, background and motion, a tenth of which training never saw; the rows on
+held-out combinations have only those. An object counts as recognised when the judge's likeliest
+objects, as many as the scene has (one or two), are exactly the scene's.
+
+Intervals are 95 %: Wilson's for shares, normal for means in dB; for seconds the least and the most
+of the repetitions.
+
+| what | value | interval | samples | needed | aimed at |
+|---|---:|---:|---:|---:|---:|
+"""
+
+
+def write_report(context: Context, measured: dict[str, list[Figure]], order: list[str]) -> Path:
+    """Merge `measured` (part → figures) into the stored figures and write the page; return its path."""
+    store = context.sheets / STORE
+    stored = json.loads(store.read_text()) if store.exists() else {}
+    stored |= {part: [asdict(figure) for figure in figures] for part, figures in measured.items()}
+    store.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+    rows = [_row(Figure(**figure)) for part in order for figure in stored.get(part, [])]
+    sheets = sorted(path.name for path in context.sheets.glob("*.png"))
+    shown = "".join(f"\n### {name.removesuffix('.png')}\n\n![](quality/{name})\n" for name in sheets)
+    page = context.out / "quality.md"
+    title = "\n## The worst samples\n\nThose that the judge or the parser liked least, worst first.\n"
+    page.write_text(INTRODUCTION + "\n".join(rows) + "\n" + (title + shown if sheets else ""))
+    return page
+
+
+def _row(figure: Figure) -> str:
+    cells = [
+        figure.what,
+        f"{figure.value:.1f} {figure.unit}",
+        f"{figure.low:.1f}-{figure.high:.1f}",
+        str(figure.n),
+        _goal(figure, figure.must),
+        _goal(figure, figure.aim),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _goal(figure: Figure, goal: float | None) -> str:
+    if goal is None:
+        return ""
+    return (
+        f"{'≤' if figure.unit == 's' else '≥'} {goal:g} {figure.unit} {'✓' if figure.reached(goal) else '✗'}"
+    )
