@@ -19,6 +19,8 @@ defmodule Koma.MixProject do
       prune_code_paths: false,
       test_coverage: [summary: [threshold: 0]],
       aliases: aliases(),
+      # Only the tests use PropEr.
+      xref: [exclude: [:proper, :proper_types]],
       deps: deps()
     ]
   end

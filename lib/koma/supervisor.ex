@@ -7,8 +7,7 @@ defmodule Koma.Supervisor do
       ├── Core (rest_for_one)   Store → ModelNodes → Scheduler → Queues → Jobs
       └── Edge                  what listens; calls the façade `Koma` only
 
-  If a part of Core dies, all that stands behind it starts again, and the stored jobs go on. Edge
-  is beside Core and not behind it, so a client keeps its socket while Core recovers.
+  Edge stands beside Core, not behind it: clients keep their sockets while Core recovers.
   """
   use Supervisor
 
@@ -23,26 +22,7 @@ defmodule Koma.Supervisor do
   @impl Supervisor
   def init(options) do
     Options.put(options)
-
-    core = [
-      {Koma.Store, options},
-      {Koma.ModelNode, options},
-      Koma.Scheduler,
-      {Koma.Queue, options},
-      Koma.Job.Processes
-    ]
-
-    flags = [strategy: :rest_for_one, max_restarts: 20, max_seconds: 10, name: Koma.Core]
-
-    core = %{
-      id: Koma.Core,
-      type: :supervisor,
-      start: {Supervisor, :start_link, [core, flags]}
-    }
-
-    Supervisor.init([Koma.Telemetry, core | edge(options)], strategy: :one_for_one)
+    children = [Koma.Telemetry, {Koma.Core, options}, {Koma.Edge, options}]
+    Supervisor.init(children, strategy: :one_for_one)
   end
-
-  defp edge(%Options{edge: false}), do: []
-  defp edge(options), do: [{Koma.Edge, options}]
 end

@@ -308,8 +308,8 @@ defmodule Koma.Job.Server do
   defp ended(state, type, error), do: finish(state, type, Error.to_map(error), error.code)
 
   defp finish(state, type, data, code) do
-    state = emit(state, type, data)
     remove_work_dir(state)
+    state = emit(state, type, data)
     duration = System.system_time(:millisecond) - state.record.created_at
     measure(state, :finished, %{duration_ms: duration}, %{state: type, code: code})
     state

@@ -89,7 +89,7 @@ defmodule Koma.ModelNode.OsProcess do
   def kill(%__MODULE__{os_pid: nil}), do: :ok
 
   def kill(%__MODULE__{os_pid: os_pid}) do
-    Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -KILL -#{os_pid}"])
+    Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -KILL -#{os_pid} 2>/dev/null"])
     :ok
   end
 

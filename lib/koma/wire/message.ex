@@ -4,7 +4,7 @@ defmodule Koma.Wire.Message do
 
   | type | value |
   |---|---|
-  | `:str` `:bin` `:int` `:number` `:bool` `:map` `:any` | as docs/wire.md says; `:int` is not negative |
+  | `:str` `:bin` `:int` `:positive` `:number` `:bool` `:map` `:any` | as docs/wire.md says; `:int` is not negative |
   | `{:nullable, type}` | that type or nil |
   | `{:list, type}` | a list of that type |
   | `{:map_of, type}` | a map from strings to that type |
@@ -16,6 +16,7 @@ defmodule Koma.Wire.Message do
           :str
           | :bin
           | :int
+          | :positive
           | :number
           | :bool
           | :map
@@ -48,6 +49,7 @@ defmodule Koma.Wire.Message do
   def check(:str, value, _field) when is_binary(value), do: {:ok, value}
   def check(:bin, {:bin, bytes}, _field), do: {:ok, bytes}
   def check(:int, value, _field) when is_integer(value) and value >= 0, do: {:ok, value}
+  def check(:positive, value, _field) when is_integer(value) and value >= 1, do: {:ok, value}
   def check(:number, value, _field) when is_number(value), do: {:ok, value}
   def check(:bool, value, _field) when is_boolean(value), do: {:ok, value}
   def check(:map, value, _field) when is_map(value), do: {:ok, value}

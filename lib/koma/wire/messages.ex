@@ -50,7 +50,7 @@ defmodule Koma.Wire.Messages do
 
   message(Submit, "submit",
     id: :str,
-    attempt: :int,
+    attempt: :positive,
     task: :str,
     params: :map,
     inputs: {:map_of, {:record, @input}},
@@ -82,7 +82,7 @@ defmodule Koma.Wire.Messages do
     notice: {:nullable, :str}
   )
 
-  message(Accepted, "accepted", id: :str, attempt: :int, total: :int, estimate_ms: :int)
+  message(Accepted, "accepted", id: :str, attempt: :positive, total: :int, estimate_ms: :int)
 
   message(Progress, "progress",
     id: :str,

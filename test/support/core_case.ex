@@ -1,0 +1,153 @@
+defmodule Koma.CoreCase do
+  @moduledoc """
+  Tests of the core (everything but the edge) with real model nodes of the toy family. Each test
+  gets a core of its own, in its own folder; names are global, so such tests are not async.
+  """
+  use ExUnit.CaseTemplate
+
+  alias Koma.{Caller, Options}
+
+  @root Path.expand("../..", __DIR__)
+  @toy %{name: "toy", family: "toy", checkpoint: "toy", slots: 2}
+
+  using do
+    quote do
+      import Koma.CoreCase
+      alias Koma.Caller
+    end
+  end
+
+  setup do
+    dir = Path.join(System.tmp_dir!(), "koma-test-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(dir)
+    on_exit(fn -> File.rm_rf!(dir) end)
+    {:ok, dir: dir}
+  end
+
+  @doc "Starts a core below `dir`; `wait: false` returns before the model nodes are ready."
+  @spec start_core(Path.t(), keyword) :: :ok
+  def start_core(dir, overrides \\ []) do
+    {wait?, overrides} = Keyword.pop(overrides, :wait, true)
+    options = options(dir, overrides)
+    Options.put(options)
+    if GenServer.whereis(Koma.Telemetry) == nil, do: start_supervised!(Koma.Telemetry)
+    start_supervised!({Koma.Core, options})
+    if wait?, do: await_ready()
+    :ok
+  end
+
+  @doc "Stops the core in an orderly way; what is stored stays."
+  @spec stop_core() :: :ok
+  def stop_core, do: stop_supervised!(Koma.Core)
+
+  @doc "The options of a test."
+  @spec options(Path.t(), keyword) :: Options.t()
+  def options(dir, overrides) do
+    defaults = [
+      data_dir: dir,
+      edge: false,
+      python: python(),
+      python_path: Path.join(@root, "python_nodes"),
+      models: [@toy],
+      restart_min_ms: 20,
+      restart_max_ms: 200,
+      ping_interval_ms: 100,
+      ping_timeout_ms: 5_000
+    ]
+
+    Options.new!(Keyword.merge(defaults, overrides))
+  end
+
+  @doc "The toy entry with other fields."
+  @spec toy(map) :: map
+  def toy(fields \\ %{}), do: Map.merge(@toy, fields)
+
+  @doc "The interpreter of the model nodes."
+  @spec python() :: Path.t()
+  def python, do: Path.join(@root, ".venv/bin/python")
+
+  @doc "A command for `node_command` that runs test/support/scripted_node.py."
+  @spec scripted(String.t()) :: [String.t()]
+  def scripted(behaviour) do
+    [python(), Path.join(@root, "test/support/scripted_node.py"), behaviour]
+  end
+
+  @doc "Waits until every model node is ready."
+  @spec await_ready() :: true
+  def await_ready, do: eventually(fn -> Koma.ready() == :ok end)
+
+  @doc "Submits a toy job; `request` may hold more than the parameters."
+  @spec submit!(map, map) :: map
+  def submit!(params \\ %{}, request \\ %{}) do
+    request = Map.merge(%{"task" => "toy.run", "params" => params}, request)
+    {:ok, job} = Koma.submit(request, %Caller{})
+    job
+  end
+
+  @doc "Follows a job to its end and returns all its events; also for one that ended."
+  @spec await_end(String.t(), timeout) :: [Koma.Job.Event.t()]
+  def await_end(id, timeout \\ 20_000) do
+    {:ok, _job, events, _preview} = Koma.subscribe(id, 0, %Caller{})
+    events ++ collect(id, List.last(events), timeout)
+  end
+
+  defp collect(id, last, timeout) do
+    if last && Koma.Job.Lifecycle.terminal?(last.type) do
+      []
+    else
+      receive do
+        {:koma_event, ^id, event} -> [event | collect(id, event, timeout)]
+      after
+        timeout -> raise "#{id} did not end: #{inspect(Koma.job(id, %Caller{}))}"
+      end
+    end
+  end
+
+  @doc "Waits for an event of a type of a job that this process follows, and returns it."
+  @spec await_event(String.t(), String.t()) :: Koma.Job.Event.t()
+  def await_event(id, type) do
+    receive do
+      {:koma_event, ^id, %{type: ^type} = event} -> event
+    after
+      20_000 -> raise "no #{type} of #{id}: #{inspect(Koma.job(id, %Caller{}))}"
+    end
+  end
+
+  @doc "Follows a job and waits until it has made a step."
+  @spec await_step(String.t()) :: true
+  def await_step(id) do
+    eventually(fn ->
+      Enum.any?(Koma.Store.Jobs.events(id, 0), &(&1.type == "progress" and &1.data["step"] > 0))
+    end)
+  end
+
+  @doc "The types of events, e.g. `~w(queued started completed)` without progress."
+  @spec milestones([Koma.Job.Event.t()]) :: [String.t()]
+  def milestones(events), do: for(%{type: t} <- events, t not in ~w(progress token), do: t)
+
+  @doc "The digest that a toy job computed."
+  @spec digest([Koma.Job.Event.t()]) :: String.t()
+  def digest(events) do
+    %{type: "completed", data: %{"outputs" => [%{"text" => text}]}} = List.last(events)
+    :jiffy.decode(text, [:return_maps])["digest"]
+  end
+
+  @doc "Asks again until the answer is true; raises after some seconds."
+  @spec eventually((() -> boolean), non_neg_integer) :: true
+  def eventually(fun, tries \\ 600) do
+    cond do
+      fun.() -> true
+      tries == 0 -> raise "it did not become true"
+      true -> Process.sleep(25) && eventually(fun, tries - 1)
+    end
+  end
+
+  @doc "Whether an operating system process exists and is not a zombie."
+  @spec alive?(pos_integer) :: boolean
+  def alive?(os_pid) do
+    case File.read("/proc/#{os_pid}/stat") do
+      {:ok, stat} -> not String.contains?(stat, ") Z ")
+      {:error, _gone} -> false
+    end
+  end
+end

@@ -1,0 +1,140 @@
+"""A model node that misbehaves on purpose: the gateway's tests start it in place of ``koma.port``.
+
+The argument says how. It speaks the wire by hand (fd 3 in, fd 4 out), so that it can break it.
+"""
+
+import os
+import struct
+import sys
+import time
+
+import msgpack
+
+TASKS = {"toy.run": {"params": {"type": "object", "properties": {}}, "inputs": {}, "outputs": {"result": "text/plain"}}}
+
+
+def read():
+    """Return the next message of the gateway; end with it."""
+    head = b""
+    while len(head) < 4:
+        part = os.read(3, 4 - len(head))
+        if not part:
+            sys.exit(0)
+        head += part
+    (size,) = struct.unpack(">I", head)
+    body = b""
+    while len(body) < size:
+        body += os.read(3, size - len(body))
+    return msgpack.unpackb(body)
+
+
+def raw(data):
+    """Write bytes as they are."""
+    while data:
+        data = data[os.write(4, data) :]
+
+
+def frame(message):
+    """Return a message as a frame."""
+    body = msgpack.packb(message)
+    return struct.pack(">I", len(body)) + body
+
+
+def ready(id=None, family=None, protocol=1):
+    """Return a ready message."""
+    return {
+        "type": "ready", "id": id, "protocol": protocol, "pid": os.getpid(), "families": ["toy"], "family": family,
+        "checkpoint": "toy", "checkpoint_digest": "d", "tasks": TASKS if family else {}, "device": "cpu",
+        "dtype": "float32", "slots": 2, "memory_bytes": 1, "notice": None,
+    }  # fmt: skip
+
+
+def shake_hands(write=raw):
+    """Answer hello and load."""
+    assert read()["type"] == "hello"
+    write(frame(ready()))
+    load = read()
+    write(frame(ready(load["id"], "toy")))
+
+
+def dribble(data):
+    """Write one byte at a time."""
+    for byte in data:
+        raw(bytes([byte]))
+
+
+def answer(message, write=raw):
+    """Run a job at once; answer pings."""
+    if message["type"] == "ping":
+        write(frame({"type": "pong", "seq": message["seq"], "busy_ms": 0}))
+    if message["type"] == "submit":
+        id = message["id"]
+        output = {"name": "result", "media_type": "text/plain", "path": None, "text": "ok", "meta": {}}
+        accepted = {"type": "accepted", "id": id, "attempt": message["attempt"], "total": 1, "estimate_ms": 1}
+        done = {"type": "done", "id": id, "outputs": [output], "seed": 1, "timings": {}}
+        write(frame(accepted) + frame(done))
+
+
+def serve(write=raw, break_with=None):
+    """Serve; on the first submit of this process write ``break_with`` in place of an answer."""
+    while True:
+        message = read()
+        if message["type"] == "submit" and break_with is not None:
+            raw(break_with)
+            time.sleep(60)
+        answer(message, write)
+
+
+BREAKS = {
+    "garbage": b"\x00\x00\x00\x05\xc1\xc1\xc1\xc1\xc1",
+    "oversize": b"\x7f\xff\xff\xff",
+    "not_a_map": b"\x00\x00\x00\x01\x07",
+    "unknown_type": frame({"type": "sing"}),
+    "wrong_type": frame({"type": "pong", "seq": "one", "busy_ms": 0}),
+}
+
+behaviour = sys.argv[1]
+if behaviour in BREAKS:
+    shake_hands()
+    serve(break_with=BREAKS[behaviour])
+elif behaviour == "truncated":
+    shake_hands()
+    while (message := read())["type"] != "submit":
+        answer(message)
+    raw(b"\x00\x00\x01\x00half")
+elif behaviour == "dribble":
+    shake_hands(dribble)
+    serve(dribble)
+elif behaviour == "mismatch":
+    read()
+    raw(frame(ready(protocol=99)))
+    time.sleep(60)
+elif behaviour == "silent":
+    time.sleep(600)
+elif behaviour == "load_failed":
+    read()
+    raw(frame(ready()))
+    load = read()
+    raw(frame({"type": "failed", "id": load["id"], "scope": "node", "code": "load_failed", "message": "no such file"}))
+    time.sleep(60)
+elif behaviour == "deaf":
+    # Ready, but reads nothing any more.
+    shake_hands()
+    time.sleep(600)
+elif behaviour == "chatty":
+    shake_hands()
+    for line in range(20000):
+        print("line", line)
+    serve()
+elif behaviour == "forks":
+    # A child in the same process group that ignores the end of its parent's input.
+    shake_hands()
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    with open(os.environ["KOMA_TEST_CHILD"], "w") as file:
+        file.write(str(child))
+    serve()
+else:
+    raise SystemExit(f"unknown behaviour {behaviour}")
