@@ -81,7 +81,7 @@ class LTXRun(Run):
         self.size, self.tiny = size, tiny
         self.frames = 2 * TEMPORAL_RATIO + 1 if tiny else FRAMES
         self.lr = 1e-2 if tiny else 2e-3
-        self.batch = batch or (16 if tiny else 512)
+        self.batch = batch or (16 if tiny else 256)
         self.chunk = 16 if tiny else 4096
 
     def build(self, device: torch.device) -> None:

@@ -30,7 +30,7 @@ from koma.training.world.scene import Split, sample_batch
 EVALUATION_SEED = 10**6
 SQUARED_WEIGHT = 4.0
 GRADIENT_WEIGHT = 0.5
-KL_WEIGHT = 1e-4
+KL_WEIGHT = 1e-3
 GRADIENT_SCALES = 3
 MEASURE_BATCH = 32
 
