@@ -28,7 +28,7 @@ app.command()(story.story)
 app.add_typer(jobs.app, name="jobs")
 
 # Commands of other parts of the package, imported only when they are asked for.
-ELSEWHERE = {"train": "koma.training.cli", "evaluate": "koma.training.evaluate.cli"}
+ELSEWHERE = {"train": "koma.training.cli", "evaluate": "koma.training.evaluate.__main__"}
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 from koma.client import artifacts
 from koma.client.artifacts import Transferred
 from koma.client.connection import Connection, Timing
-from koma.client.errors import ConnectionLostError
+from koma.client.errors import ConnectionLostError, ProtocolError
 from koma.client.events import parse_job_event, parse_pipeline_event
 from koma.client.handle import JobHandle, PipelineHandle
 from koma.client.http import Http
@@ -155,7 +155,7 @@ class Client:
 
     async def jobs(self) -> list[Job]:
         """Return the jobs that the server knows."""
-        return [parse(Job, item) for item in _items(await self._http.json("GET", "/v1/jobs"), "jobs")]
+        return [parse(Job, item) for item in _items(await self._http.json("GET", "/v1/jobs"))]
 
     async def pipeline(self, id: str) -> Pipeline:
         """Return a pipeline; raises ``RefusedError`` with code ``not_found``."""
@@ -163,7 +163,7 @@ class Client:
 
     async def models(self) -> list[Model]:
         """Return the models that are ready, with the JSON Schemas of their tasks."""
-        return [parse(Model, item) for item in _items(await self._http.json("GET", "/v1/models"), "models")]
+        return [parse(Model, item) for item in _items(await self._http.json("GET", "/v1/models"))]
 
     async def ready(self) -> tuple[bool, Any]:
         """Return whether every model node is ready, and what the server says of those missing."""
@@ -222,9 +222,10 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _items(body: Any, name: str) -> list[Any]:
-    """Return a list that comes bare or below its name."""
-    return list(body.get(name, []) if isinstance(body, dict) else body)
+def _items(body: Any) -> list[Any]:
+    if not isinstance(body, list):
+        raise ProtocolError(f"the server answered with {type(body).__name__} where a list belongs")
+    return body
 
 
 def _checked_url(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -144,7 +145,7 @@ class Connection:
                 max_size=MAX_MESSAGE,
             )
         except InvalidStatus as error:
-            raise _refused_handshake(self.url, error.response.status_code) from error
+            raise _refused_handshake(self.url, error) from error
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, EOFError) as error:
             raise ServerUnreachableError(self.url, str(error) or type(error).__name__) from error
 
@@ -268,10 +269,13 @@ class Connection:
         task.add_done_callback(self._tasks.discard)
 
 
-def _refused_handshake(url: str, status: int) -> ClientError:
-    if status in (401, 403):
-        code = "unauthorized" if status == 401 else "forbidden"
-        return RefusedError(
-            {"code": code, "message": f"the server at {url} answered the handshake with {status}"}
-        )
+def _refused_handshake(url: str, refusal: InvalidStatus) -> ClientError:
+    """Return the coded error in the body of the answer, or what its status says."""
+    status = refusal.response.status_code
+    try:
+        error = json.loads(refusal.response.body or b"")["error"]
+    except (ValueError, KeyError, TypeError):
+        error = None
+    if isinstance(error, dict):
+        return RefusedError(error)
     return ServerUnreachableError(url, f"the handshake was answered with HTTP {status}")

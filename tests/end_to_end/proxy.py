@@ -1,0 +1,68 @@
+"""A TCP proxy that a test can break: it stands for the network between client and server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class Proxy:
+    """Passes bytes on between clients and one server, until it is told to cut or to swallow."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self.connections = 0
+        self.refusing = False
+        self.port = 0
+
+    def cut(self) -> None:
+        """Break every connection, as a dead network does: without a goodbye."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def swallow(self) -> None:
+        """Keep the connections and let nothing through, in either direction."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Let bytes through again."""
+        self._flows.set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        if self.refusing:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._writers |= {writer, far_writer}
+        try:
+            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+        finally:
+            self._writers -= {writer, far_writer}
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while data := await reader.read(65536):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def proxy(url: str) -> AsyncIterator[Proxy]:
+    """Stand between a client and the server at ``url``."""
+    between = Proxy(int(url.rpartition(":")[2]))
+    listener = await asyncio.start_server(between.accept, "127.0.0.1", 0)
+    between.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield between
+    finally:
+        listener.close()
+        between.flow()
+        between.cut()

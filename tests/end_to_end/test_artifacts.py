@@ -1,0 +1,73 @@
+"""Files in and out through the public interface."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from koma.client import Client, RefusedError
+
+TASK = "toy.run"
+
+
+async def test_a_file_comes_back_as_it_was_with_progress_both_ways(client: Client, tmp_path: Path) -> None:
+    source, copy = tmp_path / "source.bin", tmp_path / "copy.bin"
+    source.write_bytes(os.urandom(3_000_000))
+    sent: list[tuple[int, int | None]] = []
+    got: list[tuple[int, int | None]] = []
+    artifact = await client.upload(source, progress=lambda done, total: sent.append((done, total)))
+    await client.download(artifact.id, copy, progress=lambda done, total: got.append((done, total)))
+    assert copy.read_bytes() == source.read_bytes()
+    assert artifact.id == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert sent == sorted(sent)
+    assert sent[-1] == got[-1] == (3_000_000, 3_000_000)
+
+
+async def test_the_same_file_twice_is_one_artifact(client: Client, data: Path) -> None:
+    assert await client.upload(data) == await client.upload(data)
+
+
+async def test_an_input_reaches_the_model_and_a_large_result_comes_back_as_a_file(
+    client: Client, data: Path, tmp_path: Path
+) -> None:
+    artifact = await client.upload(data)
+    params = {"steps": 1, "output_bytes": 200_000, "seed": 1}
+    result = await (await client.submit(TASK, params, {"file": artifact.id})).result()
+    output = result.outputs[0]
+    assert output.artifact is not None
+    assert output.size is not None
+    assert output.size >= 200_000
+    await client.download(output.artifact, tmp_path / "result")
+    content = (tmp_path / "result").read_bytes()
+    assert len(content) == output.size
+    assert artifact.id.encode() in content
+
+
+async def test_an_empty_file_is_refused(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(RefusedError) as refusal:
+        await client.upload(tmp_path / "empty.mp4")
+    assert refusal.value.code == "invalid_media"
+
+
+async def test_a_file_that_is_not_stored_is_told_and_leaves_nothing_behind(
+    client: Client, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        await client.download("0" * 64, tmp_path / "nothing")
+    assert refusal.value.code in ("not_found", "artifact_not_found")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_is_there_is_not_replaced(client: Client, data: Path, tmp_path: Path) -> None:
+    artifact = await client.upload(data)
+    target = tmp_path / "target"
+    target.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        await client.download(artifact.id, target)
+    assert target.read_bytes() == b"old"
+    await client.download(artifact.id, target, overwrite=True)
+    assert target.read_bytes() == data.read_bytes()
