@@ -90,7 +90,7 @@ class AmusedRun(Run):
     """Trains on the VQ that `koma train vq` left in the neighbouring folder `vq/export`."""
 
     name = "amused"
-    lr = 2e-3
+    lr = 4e-3
     ema_decay = 0.999
     weight_decay = 0.02
 

@@ -96,7 +96,7 @@ class MovingCodebook(nn.Module):
     def update(
         self, codes: Tensor, latents: Tensor, ids: Tensor, reseed: bool, generator: torch.Generator
     ) -> None:
-        """Move `codes` [K, D] in place towards their latents [N, D]; with `reseed` dead ones jump onto some."""
+        """Move `codes` [K, D] in place towards their latents [N, D]; with `reseed` the dead jump."""
         counts = torch.zeros_like(self.usage).index_add_(0, ids, torch.ones_like(latents[:, 0]))
         sums = torch.zeros_like(self.total).index_add_(0, ids, latents)
         self.usage.lerp_(counts, 1 - self.decay)
