@@ -29,7 +29,10 @@ def run_alone(runner: Runner, request: Request) -> Any:
 
 
 def run_arriving(
-    runner: Runner, arrivals: Mapping[int, Request], leave: Mapping[int, int] | None = None
+    runner: Runner,
+    arrivals: Mapping[int, Request],
+    leave: Mapping[int, int] | None = None,
+    texts: dict[str, str] | None = None,
 ) -> list[Any]:
     """Run jobs that arrive at the given ticks, all of one key.
 
@@ -37,8 +40,10 @@ def run_arriving(
         runner: the runner under test.
         arrivals: tick -> request, in order.
         leave: number of a job (in order of arrival) -> tick at which it is cancelled.
+        texts: filled with the streamed text by job id.
     """
     states: list[State] = []
+    streamed = {} if texts is None else texts
     tick = 0
     while tick <= max(arrivals) or any(not state.done for state in live_at(states, leave, tick)):
         if tick in arrivals:
@@ -47,6 +52,8 @@ def run_arriving(
         assert len({runner.key(state) for state in live}) <= 1
         if live:
             runner.step(live)
+        for state in live:
+            streamed[state.request.id] = streamed.get(state.request.id, "") + runner.text(state)
         tick += 1
     return states
 

@@ -122,7 +122,7 @@ def test_a_preview_shows_the_guess_before_every_token_is_known(runner: Any, requ
     state = runner.prepare(request_of(runner, TASK, prompt="a cat", steps=4, seed=7))
     assert runner.preview(state) is None
     runner.step([state])
-    preview = runner.preview(state)
+    preview = runner.preview(state)()
     assert (preview.media_type, preview.width, preview.height) == ("image/jpeg", 64, 64)
     assert (state.tokens == runner._parts.scheduler.config.mask_token_id).any()
 

@@ -244,7 +244,7 @@ def test_a_preview_shows_one_frame_of_the_guess(runner: Any, request_of: Make) -
     state = runner.prepare(request_of(runner, TASK, **JOBS[0]))
     assert runner.preview(state) is None
     runner.step([state])
-    preview = runner.preview(state)
+    preview = runner.preview(state)()
     assert (preview.media_type, preview.width, preview.height) == ("image/jpeg", 64, 64)
 
 

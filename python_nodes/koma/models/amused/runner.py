@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 from koma.models import checkpoints, manifest
@@ -27,7 +27,7 @@ class AmusedRunner:
         self._encoder.text("")
         params = image_params(modules.native_side, modules.multiple, settings)
         self.tasks: Mapping[str, TaskSpec] = {
-            TASK: TaskSpec(params, inputs={}, outputs={"image": "image/png"})
+            TASK: TaskSpec(params, {}, {"image": "image/png"}, steps=lambda checked: checked.steps)
         }
 
     def prepare(self, request: Request) -> ImageState:
@@ -47,10 +47,12 @@ class AmusedRunner:
         """aMUSEd makes no text."""
         return ""
 
-    def preview(self, state: State) -> Preview | None:
-        """The guess of the first image, decoded."""
+    def preview(self, state: State) -> Callable[[], Preview] | None:
+        """The guess of the first image; steps make new tensors, so that it may be decoded later."""
         guess = cast(ImageState, state).guess
-        return None if guess is None else media.preview(decode.pixels(self._parts, guess[:1])[0])
+        if guess is None:
+            return None
+        return lambda: media.preview(decode.pixels(self._parts, guess[:1])[0])
 
     def finish(self, state: State) -> list[Output]:
         """Decode the images and write them as PNG: ``image``, ``image_2``, ..."""

@@ -17,14 +17,26 @@ from koma.models.amused.parts import Parts
 
 @torch.inference_mode()
 def step(parts: Parts, states: Sequence[ImageState]) -> None:
-    """Advance every state by one step. All must have the same token grid; guidance may differ, also be
-    off."""
+    """Advance every state by one step. All must have the same token grid; guidance may differ, also be off.
+
+    Where it raises, the states are as they were, their generators too.
+    """
     logits = _forward(parts, states)
-    first = 0
-    for state in states:
-        rows = _rows(state)
-        _advance(state, _guided(state, logits[first : first + rows]))
-        first += rows
+    drawn = [[generator.get_state() for generator in state.generators] for state in states]
+    try:
+        results = [
+            _sampled(state, _guided(state, own))
+            for state, own in zip(states, logits.split([_rows(state) for state in states]), strict=True)
+        ]
+    except BaseException:
+        for state, before in zip(states, drawn, strict=True):
+            for generator, one in zip(state.generators, before, strict=True):
+                generator.set_state(one)
+        raise
+    for state, (tokens, guess) in zip(states, results, strict=True):
+        state.tokens, state.guess = tokens, guess
+        state.step += 1
+        state.done = state.step >= state.total
 
 
 def _rows(state: ImageState) -> int:
@@ -58,14 +70,12 @@ def _guided(state: ImageState, logits: torch.Tensor) -> torch.Tensor:
     return without + state.guidance * (with_prompt - without)
 
 
-def _advance(state: ImageState, logits: torch.Tensor) -> None:
-    """Sample every row with its own generator and keep what the schedule says."""
+def _sampled(state: ImageState, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sample every row with its own generator: the tokens that the schedule keeps, and the guess of all."""
     timestep = state.total - 1 - state.step
     results = [
         state.scheduler.step(logits[k : k + 1], timestep, state.tokens[k : k + 1], generator=generator)
         for k, generator in enumerate(state.generators)
     ]
-    state.tokens = torch.cat([result.prev_sample for result in results])
-    state.guess = torch.cat([result.pred_original_sample for result in results])
-    state.step += 1
-    state.done = state.step >= state.total
+    kept = torch.cat([result.prev_sample for result in results])
+    return kept, torch.cat([result.pred_original_sample for result in results])

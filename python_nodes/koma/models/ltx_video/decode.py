@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from koma.models.ltx_video.encode import VideoState, unpack
+from koma.models.ltx_video.encode import Grid, VideoState, unpack
 from koma.models.ltx_video.parts import Parts
 
 
@@ -22,12 +22,11 @@ def frames(parts: Parts, state: VideoState) -> npt.NDArray[np.uint8]:
 
 
 @torch.inference_mode()
-def middle_frame(parts: Parts, state: VideoState) -> npt.NDArray[np.uint8] | None:
-    """Decode the frame in the middle of the guess, [height, width, 3], from two latent frames alone."""
-    if state.guess is None:
-        return None
-    middle = state.grid.frames // 2
-    around = unpack(state.guess, state.grid)[:, :, max(0, middle - 1) : middle + 1]
+def middle_frame(parts: Parts, guess: torch.Tensor, grid: Grid) -> npt.NDArray[np.uint8]:
+    """Decode the frame in the middle of a guess [1, tokens, channels], [height, width, 3], from two latent
+    frames."""
+    middle = grid.frames // 2
+    around = unpack(guess, grid)[:, :, max(0, middle - 1) : middle + 1]
     picture: npt.NDArray[np.uint8] = _decode(parts, _denormalised(parts, around))[-1]
     return picture
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 from koma.models import checkpoints, manifest
@@ -30,7 +30,9 @@ class LtxVideoRunner:
         self._encoder.text("")
         params = video_params(modules.multiple, modules.temporal, settings)
         inputs, outputs = {"image": _FIRST_IMAGE}, {"video": "video/mp4"}
-        self.tasks: Mapping[str, TaskSpec] = {TASK: TaskSpec(params, inputs, outputs)}
+        self.tasks: Mapping[str, TaskSpec] = {
+            TASK: TaskSpec(params, inputs, outputs, steps=lambda checked: checked.steps)
+        }
 
     def prepare(self, request: Request) -> VideoState:
         """Encode the prompts and the first image; draw the noise."""
@@ -48,10 +50,12 @@ class LtxVideoRunner:
         """LTX-Video makes no text."""
         return ""
 
-    def preview(self, state: State) -> Preview | None:
-        """The middle frame of the guess."""
-        picture = decode.middle_frame(self._parts, cast(VideoState, state))
-        return None if picture is None else media.preview(picture)
+    def preview(self, state: State) -> Callable[[], Preview] | None:
+        """The middle frame of the guess; steps make new tensors, so that it may be decoded later."""
+        guess, grid = cast(VideoState, state).guess, cast(VideoState, state).grid
+        if guess is None:
+            return None
+        return lambda: media.preview(decode.middle_frame(self._parts, guess, grid))
 
     def finish(self, state: State) -> list[Output]:
         """Decode the video and write it as MP4."""

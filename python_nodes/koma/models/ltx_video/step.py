@@ -19,16 +19,22 @@ from koma.models.ltx_video.parts import Parts
 
 @torch.inference_mode()
 def step(parts: Parts, states: Sequence[VideoState]) -> None:
-    """Advance every state by one step. All must have the same number of tokens."""
-    velocities = _forward(parts, states)
-    row = 0
-    for state in states:
-        if state.null is None:
-            velocity, row = velocities[row : row + 1], row + 1
-        else:
-            without, with_prompt = velocities[row : row + 1], velocities[row + 1 : row + 2]
-            velocity, row = without + state.guidance * (with_prompt - without), row + 2
-        _advance(state, velocity)
+    """Advance every state by one step. All must have the same number of tokens.
+
+    Where it raises, the states are as they were, their generators too.
+    """
+    velocities = _forward(parts, states).split([1 if state.null is None else 2 for state in states])
+    drawn = [state.generator.get_state() for state in states]
+    try:
+        results = [_moved(state, _guided(state, own)) for state, own in zip(states, velocities, strict=True)]
+    except BaseException:
+        for state, before in zip(states, drawn, strict=True):
+            state.generator.set_state(before)
+        raise
+    for state, (latents, guess) in zip(states, results, strict=True):
+        state.latents, state.guess = latents, guess
+        state.step += 1
+        state.done = state.step >= state.total
 
 
 def _forward(parts: Parts, states: Sequence[VideoState]) -> torch.Tensor:
@@ -70,17 +76,23 @@ def _timesteps(rows: Sequence[VideoState]) -> torch.Tensor:
     return times[:, None] * torch.stack(free)
 
 
-def _advance(state: VideoState, velocity: torch.Tensor) -> None:
-    """One Euler step with the state's own noise levels; given tokens stay as they are."""
+def _guided(state: VideoState, velocities: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance (arXiv:2207.12598): [1, tokens, channels]."""
+    if state.null is None:
+        return velocities
+    without, with_prompt = velocities.chunk(2)
+    return without + state.guidance * (with_prompt - without)
+
+
+def _moved(state: VideoState, velocity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One Euler step with the state's own noise levels: new latents and the guess; given tokens stay."""
     sigma, following = state.schedule.sigmas[state.step], state.schedule.sigmas[state.step + 1]
     guess = state.latents - sigma * velocity
     moved = state.latents + (following - sigma) * velocity
     if state.schedule.stochastic:
         noise = torch.randn(guess.shape, generator=state.generator).to(guess.device)
         moved = (1 - following) * guess + following * noise
-    if state.fixed is not None:
-        given = state.fixed[None, :, None].bool()
-        moved, guess = torch.where(given, state.latents, moved), torch.where(given, state.latents, guess)
-    state.latents, state.guess = moved, guess
-    state.step += 1
-    state.done = state.step >= state.total
+    if state.fixed is None:
+        return moved, guess
+    given = state.fixed[None, :, None].bool()
+    return torch.where(given, state.latents, moved), torch.where(given, state.latents, guess)

@@ -1,0 +1,52 @@
+"""The parameters of ``video.understand``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from koma.models.manifest import Manifest
+from koma.models.parameters import MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+
+MAX_NEW_TOKENS = 1024
+
+
+class UnderstandParams(Parameters):
+    """What to ask about a video or an image, and how to answer."""
+
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_PROMPT,
+        description='The question or task; by default "Describe this video." or "Describe this image."',
+    )
+    max_new_tokens: int = Field(
+        128, ge=1, le=MAX_NEW_TOKENS, description="Longest answer in tokens; it may end earlier."
+    )
+    temperature: float = Field(
+        0.0, ge=0, le=5, description="Randomness of the answer; 0 always takes the likeliest token."
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Draw from the likeliest tokens that have this probability together."
+    )
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="Same seed, same answer, where temperature is above 0."
+    )
+    max_frames: int = Field(64, ge=1, description="Most frames that are read of a video.")
+    fps: float = Field(1.0, gt=0, le=60, description="Frames that are read of each second of a video.")
+
+
+def understand_params(max_frames: int, fps: float, context: int, manifest: Manifest) -> type[Parameters]:
+    """Fit :class:`UnderstandParams` to a checkpoint.
+
+    Args:
+        max_frames: most frames that it was trained with.
+        fps: frames a second that it was trained with.
+        context: tokens that fit into its context.
+        manifest: further defaults and maxima.
+    """
+    ranges = {
+        "max_frames": Range(max_frames, minimum=1, maximum=max_frames),
+        "max_new_tokens": Range(min(128, context // 2), minimum=1, maximum=min(MAX_NEW_TOKENS, context - 1)),
+    }
+    defaults = {"fps": float(fps), **manifest.defaults}
+    return fit(UnderstandParams, ranges, manifest.model_copy(update={"defaults": defaults}))

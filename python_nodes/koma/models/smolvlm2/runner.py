@@ -1,0 +1,91 @@
+"""The phases of SmolVLM2, wired for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+from koma.models import checkpoints, manifest
+from koma.models.device import place
+from koma.models.media.sniff import IMAGE_TYPES, VIDEO_TYPES
+from koma.models.smolvlm2 import encode, parts, step
+from koma.models.smolvlm2.encode import AnswerState
+from koma.models.smolvlm2.params import understand_params
+from koma.models.smolvlm2.vision import Vision
+from koma.runtime.runner import InputSpec, Loaded, Output, Preview, Request, Runner, State, TaskSpec
+
+TASK = "video.understand"
+_INPUTS = {
+    "video": InputSpec(VIDEO_TYPES, "The video to look at; or give an image."),
+    "image": InputSpec(IMAGE_TYPES, "The image to look at; or give a video."),
+}
+
+
+class SmolVlm2Runner:
+    """Answers questions about videos and images; see :class:`koma.runtime.runner.Runner` for the phases."""
+
+    def __init__(self, modules: parts.Parts, loaded: Loaded, settings: manifest.Manifest) -> None:
+        self.loaded = loaded
+        self._parts = modules
+        self._vision = Vision(modules)
+        params = understand_params(modules.max_frames, modules.fps, modules.context, settings)
+        self.tasks: Mapping[str, TaskSpec] = {
+            TASK: TaskSpec(
+                params, _INPUTS, {"text": "text/plain"}, steps=lambda checked: checked.max_new_tokens
+            )
+        }
+
+    def prepare(self, request: Request) -> AnswerState:
+        """Look at the input and read the prompt."""
+        return encode.start(request, self._parts, self._vision)
+
+    def key(self, state: State) -> Hashable:
+        """All answers share forwards, whatever their lengths."""
+        return TASK
+
+    def step(self, states: Sequence[State]) -> None:
+        """One forward, one token for each of ``states``."""
+        step.step(self._parts, cast(Sequence[AnswerState], states))
+
+    def text(self, state: State) -> str:
+        """The text that became certain in the last step."""
+        return cast(AnswerState, state).fresh
+
+    def preview(self, state: State) -> Preview | None:
+        """The tokens are the preview."""
+        return None
+
+    def finish(self, state: State) -> list[Output]:
+        """The whole answer."""
+        answer = cast(AnswerState, state)
+        meta = {
+            **answer.sight.meta,
+            "tokens": len(answer.tokens),
+            "prompt_tokens": answer.prompt_tokens,
+            "seed": answer.seed,
+        }
+        return [Output("text", "text/plain", text=answer.text, meta=meta)]
+
+
+def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
+    """Load a SmolVLM2 checkpoint.
+
+    Args:
+        checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
+        slots: jobs in flight; nothing is laid out for them beforehand.
+        options: overrides of the checkpoint's ``koma.json``.
+    """
+    placement = place(device, dtype)
+    folder = checkpoints.resolve(checkpoint, "smolvlm2")
+    settings = manifest.read(folder, options)
+    loaded = Loaded(
+        family="smolvlm2",
+        checkpoint=checkpoint,
+        checkpoint_digest=checkpoints.digest(folder),
+        device=str(placement.device),
+        dtype=placement.dtype_name,
+        notice=settings.notice,
+    )
+    return SmolVlm2Runner(parts.load(folder, placement), loaded, settings)
