@@ -92,6 +92,8 @@ class LTXRun(Run):
             raise FileNotFoundError(f"{folder}: train the autoencoder first (koma train ltx-vae)")
         widths = TINY if self.tiny else FULL
         self.vae = AutoencoderKLLTXVideo.from_pretrained(folder).to(device).eval().requires_grad_(False)
+        if device.type == "cuda":
+            self.vae.to(memory_format=torch.channels_last_3d)
         self.tokenizer = make_tokenizer()
         self.text_encoder = make_text_encoder(widths, self.tokenizer).to(device)
         self.transformer = make_transformer(widths).to(device)

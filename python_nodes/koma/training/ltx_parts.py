@@ -189,8 +189,12 @@ def video_coordinates(frames: int, height: int, width: int, device: torch.device
 
 
 def to_pixels(clips: Tensor) -> Tensor:
-    """uint8 clips [B, F, 3, H, W] as the autoencoder takes them: float in [−1, 1], [B, 3, F, H, W]."""
-    return clips.transpose(1, 2).float() / 127.5 - 1
+    """uint8 clips [B, F, 3, H, W] as the autoencoder takes them: float in [−1, 1], [B, 3, F, H, W].
+
+    On a GPU the channels lie innermost, as its convolutions like it.
+    """
+    layout = torch.channels_last_3d if clips.is_cuda else torch.contiguous_format
+    return (clips.transpose(1, 2).float() / 127.5 - 1).contiguous(memory_format=layout)
 
 
 def to_clips(pixels: Tensor) -> Tensor:

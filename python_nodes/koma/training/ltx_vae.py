@@ -82,9 +82,7 @@ class LTXVAERun(Run):
 
     def pixels(self, count: int, seed: int, split: Split = "train") -> Tensor:
         """Rendered clips [count, 3, frames, size, size] in [−1, 1] on the run's device."""
-        pixels = to_pixels(self.renderer.clips(sample_batch(count, seed, split)))
-        layout = torch.channels_last_3d if pixels.is_cuda else torch.contiguous_format
-        return pixels.contiguous(memory_format=layout)
+        return to_pixels(self.renderer.clips(sample_batch(count, seed, split)))
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Absolute, squared and gradient error of the pixels, and a little KL that keeps latents smooth."""
