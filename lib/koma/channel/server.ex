@@ -1,0 +1,105 @@
+defmodule Koma.Channel.Server do
+  @moduledoc """
+  The process of one joined topic: calls the channel's module, puts its answers and pushes into
+  frames, and sends no faster than the client reads (`Koma.Channel.Outbox`).
+  """
+
+  use GenServer, restart: :temporary
+
+  alias Koma.Channel
+  alias Koma.Channel.{Join, Outbox, Preview}
+  alias Koma.Socket.Serializer
+
+  # Most topics wait most of the time; a hibernated process is some hundred words.
+  @hibernate_after_ms 1_000
+
+  defstruct [:socket, :topic, :join_ref, :module, :state, outbox: %Outbox{}]
+
+  @type t :: %__MODULE__{
+          socket: pid,
+          topic: String.t(),
+          join_ref: Koma.Socket.Message.ref(),
+          module: module,
+          state: term,
+          outbox: Outbox.t()
+        }
+
+  @doc false
+  @spec start_link(Join.t()) :: GenServer.on_start()
+  def start_link(%Join{} = join) do
+    GenServer.start_link(__MODULE__, join, hibernate_after: @hibernate_after_ms)
+  end
+
+  @impl true
+  def init(%Join{socket: socket, message: message, module: module} = join) do
+    _ref = Process.monitor(socket)
+    join_ref = message.join_ref || message.ref
+    state = %__MODULE__{socket: socket, topic: message.topic, join_ref: join_ref, module: module}
+    {:ok, state, {:continue, join}}
+  end
+
+  @impl true
+  def handle_continue(%Join{message: message} = join, %__MODULE__{} = state) do
+    case state.module.join(join.argument, message.payload, join.caller) do
+      {:ok, response, pushes, inner} ->
+        tell(state, {:joined, reply(state, message.ref, :ok, response)})
+        {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
+
+      {:error, error} ->
+        tell(state, {:refused, reply(state, message.ref, :error, Channel.refusal(error))})
+        {:stop, :normal, state}
+    end
+  end
+
+  @impl true
+  def handle_info({:koma_push, message, size}, %__MODULE__{} = state) do
+    {status, response, inner} =
+      case state.module.handle_in(message.event, message.payload, state.state) do
+        {:ok, response, inner} -> {:ok, response, inner}
+        {:error, error, inner} -> {:error, Channel.refusal(error), inner}
+      end
+
+    tell(state, {:reply, reply(state, message.ref, status, response), size})
+    {:noreply, %__MODULE__{state | state: inner}}
+  end
+
+  def handle_info(:koma_written, %__MODULE__{} = state) do
+    {:noreply, flush(%__MODULE__{state | outbox: Outbox.written(state.outbox)})}
+  end
+
+  def handle_info({:DOWN, _ref, :process, socket, _reason}, %__MODULE__{socket: socket} = state) do
+    {:stop, :normal, state}
+  end
+
+  def handle_info(message, %__MODULE__{} = state) do
+    {pushes, inner} = state.module.handle_info(message, state.state)
+    {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
+  end
+
+  defp push(state, pushes) do
+    flush(%__MODULE__{state | outbox: Enum.reduce(pushes, state.outbox, &Outbox.put(&2, &1))})
+  end
+
+  defp flush(%__MODULE__{} = state) do
+    {ready, outbox} = Outbox.take(state.outbox)
+    Enum.each(ready, &tell(state, {:push, frame(state, &1)}))
+    %__MODULE__{state | outbox: outbox}
+  end
+
+  defp frame(state, {:event, {name, json}}) do
+    Serializer.push(state.join_ref, state.topic, name, json)
+  end
+
+  defp frame(state, {:preview, preview}) do
+    case Preview.encode(preview) do
+      {:json, json} -> Serializer.push(state.join_ref, state.topic, "preview", json)
+      {:binary, data} -> Serializer.push_binary(state.join_ref, state.topic, "preview", data)
+    end
+  end
+
+  defp reply(state, ref, status, response) do
+    Serializer.reply(state.join_ref, ref, state.topic, status, response)
+  end
+
+  defp tell(state, what), do: send(state.socket, {:koma_channel, self(), what})
+end

@@ -1,0 +1,32 @@
+defmodule Koma.Edge do
+  @moduledoc """
+  Everything that faces clients: pipelines, channels, the listener, and the drainer.
+
+  Started after the rest and stopped before it, from the drainer backwards: new work is
+  refused, running work is finished or handed back, connections are closed, then the rest goes.
+  The children need nothing from one another at start, so one that crashes restarts alone: a
+  listener that has to start again must not set off the drainer.
+  """
+
+  use Supervisor
+
+  alias Koma.Edge.Drainer
+  alias Koma.HTTP.Listener
+
+  @doc "Starts the edge with the options of this gateway."
+  @spec start_link(Koma.Options.t()) :: Supervisor.on_start()
+  def start_link(options), do: Supervisor.start_link(__MODULE__, options, name: __MODULE__)
+
+  @impl true
+  def init(%Koma.Options{} = options) do
+    children = [
+      {Koma.Pipeline.Supervisor, options},
+      {Registry, keys: :duplicate, name: Koma.Socket.Handler.registry()},
+      {DynamicSupervisor, name: Koma.Channel.Supervisor, strategy: :one_for_one},
+      {Listener, options},
+      {Drainer, options}
+    ]
+
+    Supervisor.init(children, strategy: :one_for_one)
+  end
+end

@@ -1,0 +1,152 @@
+defmodule Koma.HTTP.Artifacts do
+  @moduledoc """
+  `/v1/artifacts`: bytes in and out, streamed, never whole in memory.
+
+  Downloads go from the disk to the socket by sendfile. What is stored never changes, so answers
+  may be kept for ever. As anybody may upload anything, a browser is told not to guess types and
+  to run nothing of what it gets (`content-security-policy: sandbox`).
+  """
+
+  @behaviour Koma.HTTP.Handler
+
+  alias Koma.Error
+  alias Koma.HTTP.{Body, ETag, Range, Reply}
+  alias Koma.Store.Artifacts
+
+  @forever "public, max-age=31536000, immutable"
+  @extensions %{
+    "video/mp4" => "mp4",
+    "video/webm" => "webm",
+    "video/quicktime" => "mov",
+    "image/png" => "png",
+    "image/jpeg" => "jpg",
+    "image/webp" => "webp",
+    "image/gif" => "gif",
+    "text/plain" => "txt",
+    "application/json" => "json"
+  }
+
+  @impl true
+  def methods(:collection), do: ["POST"]
+  def methods(:item), do: ["GET", "HEAD"]
+
+  @impl true
+  def handle(:collection, "POST", req, _caller) do
+    with {:ok, media_type} <- media_type(req),
+         :ok <- Body.check_length(req, Koma.Options.get().max_upload_bytes),
+         {:ok, writer} <- Artifacts.open(media_type),
+         {:ok, artifact, status, req} <- store(writer, req) do
+      body = %{
+        "id" => artifact.id,
+        "bytes" => artifact.bytes,
+        "media_type" => artifact.media_type
+      }
+
+      headers = %{"location" => "/v1/artifacts/#{artifact.id}"}
+      {:ok, Reply.json(req, if(status == :created, do: 201, else: 200), body, headers)}
+    end
+  end
+
+  def handle(:item, _method, req, _caller) do
+    with {:ok, artifact} <- Artifacts.fetch(:cowboy_req.binding(:id, req)) do
+      {:ok, send_artifact(req, artifact)}
+    end
+  end
+
+  defp media_type(req) do
+    case :cowboy_req.parse_header("content-type", req) do
+      {type, subtype, _parameters} ->
+        {:ok, type <> "/" <> subtype}
+
+      :undefined ->
+        message = "An upload needs a content-type, such as video/mp4."
+        {:error, Error.new("unsupported_media", message, field: "content-type")}
+    end
+  end
+
+  defp store(writer, req) do
+    case Body.fold(req, writer, fn data, writer -> Artifacts.write(writer, data) end) do
+      {:ok, %{bytes: 0} = writer, _req} ->
+        :ok = Artifacts.abort(writer)
+        {:error, Error.new("invalid_media", "The body is empty.", field: "body", value: 0)}
+
+      {:ok, writer, req} ->
+        commit(writer, req)
+
+      {:error, error} ->
+        :ok = Artifacts.abort(writer)
+        {:error, error}
+    end
+  end
+
+  defp commit(writer, req) do
+    with {:ok, digest} <- announced(req),
+         {:ok, artifact, status} <- Artifacts.commit(writer, digest) do
+      {:ok, artifact, status, req}
+    end
+  end
+
+  defp announced(req) do
+    case :cowboy_req.header("x-content-sha256", req) do
+      :undefined -> {:ok, nil}
+      digest -> {:ok, String.downcase(digest)}
+    end
+  end
+
+  defp send_artifact(req, artifact) do
+    tag = ETag.of(artifact.id)
+    headers = artifact |> headers(tag) |> Reply.secure()
+
+    if ETag.listed?(header(req, "if-none-match"), tag) do
+      :cowboy_req.reply(304, Map.delete(headers, "content-type"), req)
+    else
+      send_part(req, artifact, headers, range(req, artifact, tag))
+    end
+  end
+
+  defp range(req, artifact, tag) do
+    if ETag.range_valid?(header(req, "if-range"), tag),
+      do: Range.parse(header(req, "range"), artifact.bytes),
+      else: :whole
+  end
+
+  defp send_part(req, artifact, headers, :whole) do
+    :cowboy_req.reply(200, headers, {:sendfile, 0, artifact.bytes, artifact.path}, req)
+  end
+
+  defp send_part(req, artifact, headers, {:ok, {offset, length}}) do
+    part = "bytes #{offset}-#{offset + length - 1}/#{artifact.bytes}"
+    headers = Map.put(headers, "content-range", part)
+    :cowboy_req.reply(206, headers, {:sendfile, offset, length, artifact.path}, req)
+  end
+
+  defp send_part(req, artifact, _headers, :unsatisfiable) do
+    message = "The range lies outside of the #{artifact.bytes} bytes of this artifact."
+    details = [field: "range", value: header(req, "range"), bound: artifact.bytes]
+    error = Error.new("range_not_satisfiable", message, details)
+    Reply.error(req, error, %{"content-range" => "bytes */#{artifact.bytes}"})
+  end
+
+  defp headers(artifact, tag) do
+    %{
+      "accept-ranges" => "bytes",
+      "cache-control" => @forever,
+      "content-disposition" => disposition(artifact),
+      "content-security-policy" => "default-src 'none'; sandbox",
+      "content-type" => artifact.media_type,
+      "etag" => tag
+    }
+  end
+
+  # The name is made of the id, never of what somebody sent.
+  defp disposition(%{id: id, media_type: media_type}) do
+    name = "koma-#{String.slice(id, 0, 12)}"
+
+    case @extensions do
+      %{^media_type => extension} -> ~s(inline; filename="#{name}.#{extension}")
+      _unknown -> ~s(attachment; filename="#{name}.bin")
+    end
+  end
+
+  defp header(req, name), do: :cowboy_req.header(name, req, nil)
+end

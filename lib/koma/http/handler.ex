@@ -1,0 +1,88 @@
+defmodule Koma.HTTP.Handler do
+  @moduledoc """
+  The Cowboy handler of every route of the interface, and the behaviour of what serves them.
+
+  A route names a resource (a module with this behaviour) and an action. The handler finds the
+  caller, checks the method, and turns errors into answers: a resource only returns them.
+  """
+
+  require Logger
+
+  alias Koma.{Caller, Error}
+  alias Koma.HTTP.{Auth, Reply}
+
+  @behaviour :cowboy_handler
+
+  @type action :: atom
+  @typedoc "`:stream` is for answers that go on: what it does happens after all checks."
+  @type result ::
+          {:ok, :cowboy_req.req()}
+          | {:stream, (() -> :cowboy_req.req())}
+          | {:error, Error.t()}
+          | {:error, Error.t(), headers :: map}
+
+  @doc "The methods of an action."
+  @callback methods(action) :: [String.t()]
+
+  @doc "Serves a request whose method is one of `c:methods/1`."
+  @callback handle(action, method :: String.t(), :cowboy_req.req(), Caller.t()) :: result
+
+  @impl true
+  @spec init(:cowboy_req.req(), {module, action}) :: {:ok, :cowboy_req.req(), {module, action}}
+  def init(req, {resource, action} = state) do
+    req =
+      case serve(resource, action, req) do
+        {:ok, req} -> req
+        {:stream, stream} -> stream.()
+        {:error, error} -> Reply.error(req, error)
+        {:error, error, headers} -> Reply.error(req, error, headers)
+      end
+
+    {:ok, req, state}
+  end
+
+  defp serve(resource, action, req) do
+    method = :cowboy_req.method(req)
+
+    with :ok <- check_method(method, resource.methods(action)),
+         :ok <- check_origin(method, req),
+         {:ok, caller} <- Auth.caller(req) do
+      resource.handle(action, method, req, caller)
+    end
+  catch
+    # Cowboy's way to say that a part of the request cannot be read.
+    :exit, {:request_error, part, _reason} ->
+      {:error, Error.new("invalid_request", "The request has a malformed #{inspect(part)}.")}
+
+    kind, reason ->
+      Logger.error(Exception.format(kind, reason, __STACKTRACE__))
+      {:error, failure(kind, reason)}
+  end
+
+  # A call into a part of the server that is restarting at this moment.
+  defp failure(:exit, {reason, {GenServer, :call, _args}})
+       when reason in [:noproc, :normal, :shutdown, :timeout] do
+    Error.new("unavailable", "This part of the server is restarting; try again.",
+      retry_after_ms: 1_000
+    )
+  end
+
+  defp failure(_kind, _reason) do
+    Error.new("internal", "The server failed on this request; its log says why.")
+  end
+
+  defp check_method(method, allowed) do
+    if method in allowed do
+      :ok
+    else
+      allow = Enum.join(allowed, ", ")
+      message = "This route takes #{allow}."
+      details = [field: "method", value: method, bound: allow]
+      {:error, Error.new("method_not_allowed", message, details), %{"allow" => allow}}
+    end
+  end
+
+  # Reading is left to the browser's own rule; what changes something must come from our pages.
+  defp check_origin(method, _req) when method in ["GET", "HEAD"], do: :ok
+  defp check_origin(_method, req), do: Auth.check_origin(req)
+end

@@ -1,0 +1,78 @@
+defmodule Koma.HTTP.Jobs do
+  @moduledoc "`/v1/jobs`: submit (and wait), list, read, cancel, follow."
+
+  @behaviour Koma.HTTP.Handler
+
+  alias Koma.HTTP.{Body, EventStream, Reply}
+  alias Koma.{Follower, Params}
+
+  @submit %{"wait" => {{:one_of, ["true", "false"]}, "false"}}
+  @list %{
+    "state" => {{:one_of, Koma.Job.Lifecycle.states()}, nil},
+    "task" => {:string, nil},
+    "limit" => {{:integer, 1, 1_000}, 100}
+  }
+
+  @impl true
+  def methods(:collection), do: ["GET", "HEAD", "POST"]
+  def methods(:item), do: ["GET", "HEAD", "DELETE"]
+  def methods(:events), do: ["GET"]
+
+  @impl true
+  def handle(:collection, "POST", req, caller) do
+    with {:ok, %{"wait" => wait}} <- Params.check(query(req), @submit),
+         {:ok, request, req} <- Body.json_object(req),
+         {:ok, job} <- Koma.submit(request, caller) do
+      if wait == "true", do: wait(job["id"], req, caller), else: {:ok, accepted(req, job)}
+    end
+  end
+
+  def handle(:collection, _get, req, caller) do
+    with {:ok, filter} <- Params.check(Params.from_query(query(req), @list), @list) do
+      given = for {name, value} <- filter, value != nil, into: %{}, do: {name, value}
+      {:ok, Reply.json(req, 200, Koma.jobs(caller, given))}
+    end
+  end
+
+  def handle(:item, "DELETE", req, caller) do
+    with :ok <- Koma.cancel(id(req), caller), do: read(req, caller)
+  end
+
+  def handle(:item, _get, req, caller), do: read(req, caller)
+  def handle(:events, "GET", req, caller), do: EventStream.serve(:job, req, caller)
+
+  defp read(req, caller) do
+    with {:ok, job} <- Koma.job(id(req), caller), do: {:ok, Reply.json(req, 200, job)}
+  end
+
+  defp accepted(req, job) do
+    Reply.json(req, 202, job, %{"location" => "/v1/jobs/#{job["id"]}"})
+  end
+
+  defp wait(id, req, caller) do
+    with {:ok, follower, _job, _events, _previews} <- Follower.start({:job, id}, 0, caller) do
+      {:stream,
+       fn ->
+         :ok = :cowboy_req.cast({:set_options, %{idle_timeout: :infinity}}, req)
+         await_end(follower)
+         {:ok, job} = Koma.job(id, caller)
+         Reply.json(req, 200, job, %{"location" => "/v1/jobs/#{id}"})
+       end}
+    end
+  end
+
+  defp await_end(%Follower{ended: true}), do: :ok
+
+  defp await_end(follower) do
+    receive do
+      message ->
+        case Follower.handle(follower, message) do
+          {:events, _events, follower} -> await_end(follower)
+          _preview_or_other -> await_end(follower)
+        end
+    end
+  end
+
+  defp id(req), do: :cowboy_req.binding(:id, req)
+  defp query(req), do: req |> :cowboy_req.parse_qs() |> Map.new()
+end

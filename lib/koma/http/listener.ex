@@ -1,0 +1,85 @@
+defmodule Koma.HTTP.Listener do
+  @moduledoc """
+  The TCP listener: Ranch accepts, Cowboy speaks HTTP/1.1 and WebSocket.
+
+  Once it listens, the port is logged and, where `port_file` is set, written there, so that a
+  server on port 0 can be found.
+  """
+
+  require Logger
+
+  alias Koma.HTTP.Routes
+  alias Koma.Options
+
+  @ref __MODULE__
+
+  # HTTP connections; WebSockets do not count once they are open.
+  @max_connections 16_384
+  @backlog 1_024
+
+  # A client that says nothing, or that does not read what it asked for, is let go.
+  @request_timeout_ms 10_000
+  @idle_timeout_ms 60_000
+  @send_timeout_ms 30_000
+
+  @doc "Runs as a supervisor: Ranch's own tree hangs below ours."
+  @spec child_spec(Options.t()) :: Supervisor.child_spec()
+  def child_spec(options) do
+    %{id: __MODULE__, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
+  end
+
+  @doc "Listens on `bind` and `port`."
+  @spec start_link(Options.t()) :: {:ok, pid} | {:error, term}
+  def start_link(%Options{} = options) do
+    %{start: {module, function, arguments}} =
+      :ranch.child_spec(@ref, :ranch_tcp, transport(options), :cowboy_clear, protocol())
+
+    with {:ok, pid} <- apply(module, function, arguments) do
+      announce(options, port())
+      {:ok, pid}
+    end
+  end
+
+  @doc "The port that the listener got."
+  @spec port() :: :inet.port_number()
+  def port, do: :ranch.get_port(@ref)
+
+  defp transport(options) do
+    {:ok, address} = options.bind |> String.to_charlist() |> :inet.parse_address()
+
+    %{
+      max_connections: @max_connections,
+      num_acceptors: 16,
+      socket_opts: [
+        ip: address,
+        port: options.port,
+        backlog: @backlog,
+        keepalive: true,
+        nodelay: true,
+        send_timeout: @send_timeout_ms,
+        send_timeout_close: true
+      ]
+    }
+  end
+
+  defp protocol do
+    %{
+      env: %{dispatch: Routes.dispatch()},
+      request_timeout: @request_timeout_ms,
+      idle_timeout: @idle_timeout_ms,
+      inactivity_timeout: @idle_timeout_ms
+    }
+  end
+
+  defp announce(options, port) do
+    Logger.info("Koma listens on http://#{options.bind}:#{port}")
+    if options.port_file, do: write_port(options.port_file, port)
+  end
+
+  # Renamed into place, so that whoever waits for the file never reads half of it.
+  defp write_port(path, port) do
+    temporary = path <> ".tmp"
+    File.write!(temporary, Integer.to_string(port))
+    File.rename!(temporary, path)
+  end
+end

@@ -1,0 +1,122 @@
+defmodule Koma.Pipeline do
+  @moduledoc """
+  Pipelines: small graphs of jobs. Live ones have a process; finished ones are read from disk.
+  """
+
+  alias Koma.{Caller, Error, Follower}
+  alias Koma.Job.Event
+  alias Koma.Pipeline.{Files, Graph, Record, Server}
+
+  @doc "Checks, stores and starts a pipeline: when this returns `{:ok, pipeline}` it will be answered."
+  @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
+  def submit(request, %Caller{key: key}) do
+    with {:ok, graph} <- Graph.new(request, tasks()),
+         record = Record.new(Files.new_id(), key, graph),
+         :ok <- Files.accept(record) do
+      :ok = Koma.Pipeline.Supervisor.start(record.id)
+      {:ok, live(record.id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
+    end
+  end
+
+  @doc "Cancels a pipeline and the jobs of its stages. Harmless for one that has ended."
+  @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
+  def cancel(id, caller) do
+    with {:ok, _record} <- owned(id, caller), do: live(id, &Server.cancel/1, fn _, _ -> :ok end)
+  end
+
+  @doc "Reads a pipeline."
+  @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
+  def get(id, caller) do
+    with {:ok, _record} <- owned(id, caller) do
+      {:ok, live(id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
+    end
+  end
+
+  @doc """
+  Lets the calling process follow a pipeline. Returns the pipeline, its events after `seq`, and
+  the latest preview of each running stage. Then come `{:koma_pipeline_event, id, %Koma.Job.Event{}}`
+  for every later event, in order, without gaps, and
+  `{:koma_pipeline_preview, id, stage, %Koma.Job.Preview{}}`.
+  """
+  @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
+          {:ok, map, [Event.t()], [Follower.preview()]} | {:error, Error.t()}
+  def subscribe(id, seq, caller) do
+    with {:ok, _record} <- owned(id, caller) do
+      {map, events, previews} =
+        live(id, &Server.subscribe(&1, seq), fn record, events ->
+          {Record.to_map(record), Enum.filter(events, &(&1.seq > seq)), []}
+        end)
+
+      {:ok, map, events, previews}
+    end
+  end
+
+  @doc "Ends that; no message about the pipeline is in the mailbox afterwards."
+  @spec unsubscribe(String.t()) :: :ok
+  def unsubscribe(id) do
+    with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.unsubscribe/1)
+    flush(id)
+  end
+
+  @doc "The process of a live pipeline."
+  @spec whereis(String.t()) :: pid | nil
+  defdelegate whereis(id), to: Koma.Pipeline.Supervisor
+
+  # What stages may ask for. While model nodes are missing nobody knows their tasks, so that tasks
+  # are looked at only when the stage is submitted.
+  defp tasks do
+    if Koma.ready() == :ok do
+      for model <- Koma.models(), {task, spec} <- model["tasks"], into: %{} do
+        {task, Map.keys(spec["outputs"])}
+      end
+    end
+  end
+
+  defp owned(id, %Caller{key: key}) do
+    case Files.read(id) do
+      {:ok, %Record{key: ^key} = record, _events} ->
+        {:ok, record}
+
+      _unknown ->
+        {:error,
+         Error.new("not_found", "There is no pipeline of this id.", field: "id", value: id)}
+    end
+  end
+
+  # A pipeline may end between looking for its process and asking it; then its file has the answer.
+  defp live(id, ask, stored) do
+    with pid when is_pid(pid) <- whereis(id),
+         {:ok, answer} <- call(pid, ask) do
+      answer
+    else
+      _not_live -> stored(id, ask, stored)
+    end
+  end
+
+  defp stored(id, ask, stored) do
+    {:ok, record, events} = Files.read(id)
+
+    if Record.ended?(record) do
+      stored.(record, events)
+    else
+      # Its process died and is being started again.
+      :ok = Koma.Pipeline.Supervisor.start(id)
+      live(id, ask, stored)
+    end
+  end
+
+  defp call(pid, ask) do
+    {:ok, ask.(pid)}
+  catch
+    :exit, {reason, {GenServer, :call, _arguments}} when reason != :timeout -> :gone
+  end
+
+  defp flush(id) do
+    receive do
+      {:koma_pipeline_event, ^id, _event} -> flush(id)
+      {:koma_pipeline_preview, ^id, _stage, _preview} -> flush(id)
+    after
+      0 -> :ok
+    end
+  end
+end

@@ -1,0 +1,115 @@
+defmodule Koma.Pipeline.Files do
+  @moduledoc """
+  Pipelines on disk: one append-only journal each, `pipelines/<id>`, of the accepted record and
+  its events (`Koma.Store.Journal`). Only the pipeline's own process appends.
+
+  A file is synced when the pipeline is accepted and when a stage or the pipeline ends; what is
+  lost in a power cut between is told again by the jobs, which have their own store.
+  """
+
+  alias Koma.{Error, Follower, Options}
+  alias Koma.Job.Event
+  alias Koma.Pipeline.Record
+  alias Koma.Store.Journal
+
+  # "pl_" and 128 random bits; nothing else ever becomes a path.
+  @id ~r/\Apl_[a-z2-7]{26}\z/
+
+  @doc "A new id, not to be guessed."
+  @spec new_id() :: String.t()
+  def new_id do
+    "pl_" <> Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
+  end
+
+  @doc "Makes the folder."
+  @spec prepare() :: :ok
+  def prepare, do: File.mkdir_p!(folder())
+
+  @doc "Stores an accepted pipeline; on `:ok` it is on disk."
+  @spec accept(Record.t()) :: :ok | {:error, Error.t()}
+  def accept(%Record{id: id} = record) do
+    with {:ok, file} <- :file.open(path(id), [:write, :raw, :exclusive]),
+         :ok <- :file.write(file, Journal.encode({:accepted, record})),
+         :ok <- :file.sync(file) do
+      :file.close(file)
+    else
+      {:error, reason} ->
+        _partly_written = File.rm(path(id))
+        message = "The pipeline could not be stored: #{:file.format_error(reason)}."
+        {:error, Error.new("storage_full", message)}
+    end
+  end
+
+  @doc "Reads a pipeline: the record with all events applied, and the events, oldest first."
+  @spec read(String.t()) :: {:ok, Record.t(), [Event.t()]} | :error
+  def read(id) do
+    with true <- id =~ @id,
+         {:ok, bytes} <- File.read(path(id)),
+         {{%Record{} = record, events}, _sound} <- Journal.fold(bytes, nil, &fold/2) do
+      {:ok, record, Enum.reverse(events)}
+    else
+      _absent_or_torn -> :error
+    end
+  end
+
+  @doc "Opens the journal for appending; bytes after the last whole record are cut off."
+  @spec open(String.t()) :: :file.fd()
+  def open(id) do
+    {_acc, sound} = Journal.fold(File.read!(path(id)), nil, fn _entry, nil -> nil end)
+    {:ok, file} = :file.open(path(id), [:read, :write, :raw])
+    {:ok, ^sound} = :file.position(file, sound)
+    :ok = :file.truncate(file)
+    file
+  end
+
+  @doc "Appends an event; the end of a stage or of the pipeline is on disk when this returns."
+  @spec append(:file.fd(), Event.t()) :: :ok | {:error, term}
+  def append(file, %Event{} = event) do
+    with :ok <- :file.write(file, Journal.encode({:event, event})) do
+      if event.type != "stage" or Follower.terminal?(event.data["event"]),
+        do: :file.datasync(file),
+        else: :ok
+    end
+  end
+
+  @doc "Notes that a process has taken the pipeline up."
+  @spec taken_up(:file.fd()) :: :ok | {:error, term}
+  def taken_up(file), do: :file.write(file, Journal.encode(:taken_up))
+
+  @doc "The ids of all stored pipelines."
+  @spec ids() :: [String.t()]
+  def ids, do: Enum.filter(File.ls!(folder()), &(&1 =~ @id))
+
+  @doc "Forgets the oldest finished pipelines beyond `keep`; `live` are the ids that run."
+  @spec prune(non_neg_integer, MapSet.t(String.t())) :: :ok
+  def prune(keep, live) do
+    finished = Enum.reject(ids(), &MapSet.member?(live, &1))
+
+    if length(finished) > keep do
+      finished
+      |> Enum.sort_by(&modified/1, :desc)
+      |> Enum.drop(keep)
+      |> Enum.each(&File.rm(path(&1)))
+    else
+      :ok
+    end
+  end
+
+  defp modified(id) do
+    case File.stat(path(id), time: :posix) do
+      {:ok, stat} -> stat.mtime
+      {:error, _gone} -> 0
+    end
+  end
+
+  defp fold({:accepted, record}, nil), do: {record, []}
+
+  defp fold(:taken_up, {record, events}),
+    do: {%Record{record | starts: record.starts + 1}, events}
+
+  defp fold({:event, event}, {record, events}),
+    do: {Record.apply(record, event), [event | events]}
+
+  defp path(id), do: Path.join(folder(), id)
+  defp folder, do: Path.join(Options.get().data_dir, "pipelines")
+end

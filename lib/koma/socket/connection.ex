@@ -1,0 +1,281 @@
+defmodule Koma.Socket.Connection do
+  @moduledoc """
+  The rules of one WebSocket connection: which topics it has joined, what each message of the
+  client leads to, and when it stops reading. `Koma.Socket.Handler` calls it from Cowboy's process.
+
+  Decisions for the awkward cases:
+
+    * A frame that cannot be read (not JSON, wrong shape, too large) is answered by a `phx_reply`
+      with status `error` on the topic `phoenix` (or the one it names); the connection and its topics go on.
+    * A push to a topic that is not joined is refused with `unknown_topic`; one with the
+      `join_ref` of an earlier join is dropped, as nobody waits for its answer any more.
+    * A join of a joined topic ends the earlier one: `phx_close` with the old `join_ref`.
+    * A leave of a topic that is not joined is answered `ok`.
+    * While the pushes that wait for their answers are too many or too large, nothing more is
+      read from the client: TCP slows it down.
+    * A client that says nothing for `idle_ms/0` is closed with 1001, upon which the official
+      clients connect again; they send a heartbeat each 30 s.
+  """
+
+  alias Koma.{Channel, Error}
+  alias Koma.Channel.{Join, Router}
+  alias Koma.Socket.{Message, Serializer}
+
+  # Parameters and prompts only; media go through HTTP. The same bound as on the wire to model nodes.
+  @max_frame_bytes 8 * 1024 * 1024
+  # A client with a job in flight joins one topic for it; each is a process here.
+  @max_topics 1_000
+  # What one client may have waiting here for answers.
+  @max_waiting 256
+  @max_waiting_bytes 16 * 1024 * 1024
+  @idle_ms 60_000
+
+  defmodule Topic do
+    @moduledoc "One joined topic: its process, and what waits there for answers."
+
+    @enforce_keys [:channel, :monitor, :join_ref]
+    defstruct [:channel, :monitor, :join_ref, waiting: 0, waiting_bytes: 0]
+
+    @type t :: %__MODULE__{
+            channel: pid,
+            monitor: reference,
+            join_ref: Koma.Socket.Message.ref(),
+            waiting: non_neg_integer,
+            waiting_bytes: non_neg_integer
+          }
+  end
+
+  defstruct caller: %Koma.Caller{},
+            topics: %{},
+            names: %{},
+            waiting: 0,
+            waiting_bytes: 0,
+            reading: true,
+            heard: true
+
+  @type t :: %__MODULE__{
+          caller: Koma.Caller.t(),
+          topics: %{String.t() => Topic.t()},
+          names: %{(channel :: pid) => String.t()},
+          waiting: non_neg_integer,
+          waiting_bytes: non_neg_integer,
+          reading: boolean,
+          heard: boolean
+        }
+  @type command ::
+          Serializer.frame() | {:close, 1000..4999, String.t()} | {:active, boolean}
+
+  @doc "The largest frame that is looked at; larger ones are refused with `too_large`."
+  @spec max_frame_bytes() :: pos_integer
+  def max_frame_bytes, do: @max_frame_bytes
+
+  @doc "How many topics one connection may have joined."
+  @spec max_topics() :: pos_integer
+  def max_topics, do: @max_topics
+
+  @doc "How long a client may be silent, in ms."
+  @spec idle_ms() :: pos_integer
+  def idle_ms, do: @idle_ms
+
+  @doc "A connection that has joined nothing yet."
+  @spec new(Koma.Caller.t()) :: t
+  def new(caller), do: %__MODULE__{caller: caller}
+
+  @doc "A frame of the client."
+  @spec frame(t, :text | :binary, binary) :: {[command], t}
+  def frame(%__MODULE__{} = connection, type, bytes) do
+    connection = heard(connection)
+
+    with :ok <- check_size(bytes),
+         {:ok, message} <- Serializer.decode(type, bytes) do
+      connection |> message(message, byte_size(bytes)) |> throttle()
+    else
+      {:error, error} -> {[refuse(nil, error)], connection}
+      {:error, error, message} -> {[refuse(message, error)], connection}
+    end
+  end
+
+  @doc "The client gave a sign of life."
+  @spec heard(t) :: t
+  def heard(connection), do: %__MODULE__{connection | heard: true}
+
+  @doc "A message of a channel, the end of one, or one of the connection's own."
+  @spec info(t, term) :: {[command], t}
+  def info(%__MODULE__{names: names} = connection, {:koma_channel, channel, what}) do
+    case names do
+      %{^channel => name} -> connection |> channel(name, what) |> throttle()
+      # Sent before the channel was stopped: the client has left.
+      _others -> {[], connection}
+    end
+  end
+
+  def info(%__MODULE__{names: names} = connection, {:DOWN, _ref, :process, channel, _reason}) do
+    case names do
+      %{^channel => name} ->
+        {topic, connection} = forget(connection, name)
+        throttle({[Serializer.crash(topic.join_ref, name)], connection})
+
+      _others ->
+        {[], connection}
+    end
+  end
+
+  def info(%__MODULE__{heard: false} = connection, :koma_idle_check) do
+    {[{:close, 1001, "idle"}], connection}
+  end
+
+  def info(%__MODULE__{} = connection, :koma_idle_check) do
+    {[], %__MODULE__{connection | heard: false}}
+  end
+
+  def info(%__MODULE__{} = connection, :koma_restart) do
+    {[{:close, 1012, "restart"}], connection}
+  end
+
+  def info(connection, _message), do: {[], connection}
+
+  defp check_size(bytes) when byte_size(bytes) <= @max_frame_bytes, do: :ok
+
+  defp check_size(bytes) do
+    message = "The frame has #{byte_size(bytes)} bytes; at most #{@max_frame_bytes} are taken."
+    details = [field: "frame", value: byte_size(bytes), bound: @max_frame_bytes]
+    {:error, Error.new("too_large", message, details)}
+  end
+
+  defp message(connection, %Message{topic: "phoenix", event: "heartbeat"} = message, _size) do
+    {[Serializer.reply(nil, message.ref, "phoenix", :ok, %{})], connection}
+  end
+
+  defp message(connection, %Message{event: "phx_join"} = message, _size) do
+    with :ok <- check_room(connection, message.topic),
+         {:ok, module, argument} <- Router.route(message.topic) do
+      {closed, connection} = leave(connection, message.topic)
+      {closed, join(connection, message, module, argument)}
+    else
+      {:error, error} -> {[refuse(message, error)], connection}
+    end
+  end
+
+  defp message(connection, %Message{event: "phx_leave"} = message, _size) do
+    {closed, connection} =
+      if stale?(connection, message), do: {[], connection}, else: leave(connection, message.topic)
+
+    {[Serializer.reply(message.join_ref, message.ref, message.topic, :ok, %{}) | closed],
+     connection}
+  end
+
+  defp message(connection, %Message{topic: name} = message, size) do
+    cond do
+      stale?(connection, message) -> {[], connection}
+      is_map_key(connection.topics, name) -> {[], forward(connection, message, size)}
+      true -> {[refuse(message, not_joined(name))], connection}
+    end
+  end
+
+  defp not_joined(name) do
+    message = "This topic is not joined on this connection."
+    Error.new("unknown_topic", message, field: "topic", value: name)
+  end
+
+  defp check_room(%__MODULE__{topics: topics}, name) do
+    if map_size(topics) < @max_topics or is_map_key(topics, name) do
+      :ok
+    else
+      message = "One connection joins at most #{@max_topics} topics; leave some first."
+      {:error, Error.new("out_of_bounds", message, field: "topic", bound: @max_topics)}
+    end
+  end
+
+  defp join(connection, message, module, argument) do
+    {:ok, channel} =
+      Channel.start(%Join{
+        socket: self(),
+        caller: connection.caller,
+        module: module,
+        argument: argument,
+        message: message
+      })
+
+    join_ref = message.join_ref || message.ref
+    topic = %Topic{channel: channel, monitor: Process.monitor(channel), join_ref: join_ref}
+    put(connection, message.topic, topic)
+  end
+
+  defp leave(connection, name) do
+    case connection.topics do
+      %{^name => topic} ->
+        :ok = Channel.stop(topic.channel)
+        {_topic, connection} = forget(connection, name)
+        {[Serializer.close(topic.join_ref, name)], connection}
+
+      _others ->
+        {[], connection}
+    end
+  end
+
+  defp put(connection, name, topic) do
+    %__MODULE__{
+      connection
+      | topics: Map.put(connection.topics, name, topic),
+        names: Map.put(connection.names, topic.channel, name)
+    }
+  end
+
+  defp forget(connection, name) do
+    {topic, topics} = Map.pop!(connection.topics, name)
+    true = Process.demonitor(topic.monitor, [:flush])
+    names = Map.delete(connection.names, topic.channel)
+    connection = waiting(connection, -topic.waiting, -topic.waiting_bytes)
+    {topic, %__MODULE__{connection | topics: topics, names: names}}
+  end
+
+  defp forward(connection, %Message{topic: name} = message, size) do
+    topic = connection.topics[name]
+    :ok = Channel.push(topic.channel, message, size)
+    connection |> put(name, waiting(topic, 1, size)) |> waiting(1, size)
+  end
+
+  defp channel(connection, _name, {:joined, frame}), do: {[frame], connection}
+
+  defp channel(connection, name, {:refused, frame}) do
+    {_topic, connection} = forget(connection, name)
+    {[frame], connection}
+  end
+
+  defp channel(connection, name, {:reply, frame, size}) do
+    topic = waiting(connection.topics[name], -1, -size)
+    {[frame], connection |> put(name, topic) |> waiting(-1, -size)}
+  end
+
+  defp channel(connection, name, {:push, frame}) do
+    :ok = Channel.written(connection.topics[name].channel)
+    {[frame], connection}
+  end
+
+  # Counts what waits for answers, of one topic or of the connection.
+  defp waiting(%{waiting: count, waiting_bytes: bytes} = counted, more, more_bytes) do
+    %{counted | waiting: count + more, waiting_bytes: bytes + more_bytes}
+  end
+
+  # Whether to read on from the client, where that has changed.
+  defp throttle({commands, %__MODULE__{reading: reading} = connection}) do
+    case connection.waiting < @max_waiting and connection.waiting_bytes < @max_waiting_bytes do
+      ^reading -> {commands, connection}
+      now -> {commands ++ [{:active, now}], %__MODULE__{connection | reading: now}}
+    end
+  end
+
+  defp stale?(%__MODULE__{topics: topics}, %Message{join_ref: join_ref, topic: name}) do
+    case topics do
+      %{^name => %Topic{join_ref: current}} -> join_ref != nil and join_ref != current
+      _others -> false
+    end
+  end
+
+  defp refuse(nil, error), do: refuse(nil, nil, "phoenix", error)
+  defp refuse(%Message{} = m, error), do: refuse(m.join_ref, m.ref, m.topic, error)
+
+  defp refuse(join_ref, ref, topic, error) do
+    Serializer.reply(join_ref, ref, topic, :error, Channel.refusal(error))
+  end
+end

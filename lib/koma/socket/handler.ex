@@ -1,0 +1,104 @@
+defmodule Koma.Socket.Handler do
+  @moduledoc """
+  Cowboy's callbacks for `/socket/websocket`: a translator between frames and
+  `Koma.Socket.Connection`, which holds the rules.
+
+  A connection is refused at the handshake, with 403, when its protocol version is not 2.x, its
+  origin is another one, or its API key is not known. The official clients take 403 as final.
+  """
+
+  @behaviour :cowboy_websocket
+
+  alias Koma.HTTP.{Auth, Reply}
+  alias Koma.Socket.Connection
+
+  # Up to here a frame is read and refused with a code; beyond, Cowboy closes with 1009.
+  @hard_max_frame_bytes 2 * Connection.max_frame_bytes()
+
+  @registry Koma.Socket.Registry
+
+  @doc "The registry of the processes of all connections."
+  @spec registry() :: module
+  def registry, do: @registry
+
+  @doc "Asks every connection to close with 1012 (restart); the clients connect again."
+  @spec close_all() :: :ok
+  def close_all do
+    Registry.dispatch(@registry, :sockets, fn entries ->
+      Enum.each(entries, fn {socket, nil} -> send(socket, :koma_restart) end)
+    end)
+  end
+
+  @impl true
+  def init(req, :socket) do
+    with :ok <- check_version(req),
+         :ok <- Auth.check_origin(req),
+         {:ok, caller} <- Auth.caller(req) do
+      # Compression would cost some hundred kB per socket; what is large is compressed already.
+      options = %{
+        compress: false,
+        idle_timeout: :infinity,
+        max_frame_size: @hard_max_frame_bytes,
+        req_filter: fn _req -> %{} end
+      }
+
+      {:cowboy_websocket, accept_protocol(req), Connection.new(caller), options}
+    else
+      {:error, error} -> {:ok, Reply.error(req, %{error | code: "forbidden"}), :socket}
+    end
+  end
+
+  @impl true
+  def websocket_init(connection) do
+    {:ok, _owner} = Registry.register(@registry, :sockets, nil)
+    schedule_idle_check()
+    {[], connection, :hibernate}
+  end
+
+  @impl true
+  def websocket_handle({type, bytes}, connection) when type in [:text, :binary] do
+    connection |> Connection.frame(type, bytes) |> rest()
+  end
+
+  # Pings and pongs; Cowboy has answered the pings.
+  def websocket_handle(_control, connection), do: {[], Connection.heard(connection)}
+
+  @impl true
+  def websocket_info(:koma_idle_check = message, connection) do
+    schedule_idle_check()
+    connection |> Connection.info(message) |> rest()
+  end
+
+  # Events come in rows: no hibernation between them.
+  def websocket_info({:koma_channel, _channel, {:push, _frame}} = message, connection) do
+    Connection.info(connection, message)
+  end
+
+  def websocket_info(message, connection), do: connection |> Connection.info(message) |> rest()
+
+  # Most connections wait most of the time; after an answer the process shrinks to what it keeps.
+  defp rest({commands, connection}), do: {commands, connection, :hibernate}
+
+  defp schedule_idle_check do
+    Process.send_after(self(), :koma_idle_check, Connection.idle_ms())
+  end
+
+  defp check_version(req) do
+    case :cowboy_req.match_qs([{:vsn, [], "1.0.0"}], req) do
+      %{vsn: "2." <> _minor} ->
+        :ok
+
+      %{vsn: version} ->
+        message = "The protocol version (vsn) must be 2.x, as in vsn=2.0.0."
+        details = [field: "vsn", value: version, bound: "2.x"]
+        {:error, Koma.Error.new("forbidden", message, details)}
+    end
+  end
+
+  # A client that offers protocols drops a connection that takes none of them.
+  defp accept_protocol(req) do
+    if "phoenix" in (:cowboy_req.parse_header("sec-websocket-protocol", req) || []),
+      do: :cowboy_req.set_resp_header("sec-websocket-protocol", "phoenix", req),
+      else: req
+  end
+end

@@ -1,0 +1,59 @@
+defmodule Koma.JSONTest do
+  use ExUnit.Case, async: true
+
+  alias Koma.JSON
+
+  test "objects become maps with string keys, null becomes nil, and back" do
+    value = %{"a" => nil, "b" => [1, 2.5, true, "é"], "c" => %{}}
+    assert JSON.decode(JSON.encode!(value)) == {:ok, value}
+  end
+
+  test "of repeated names the last one counts" do
+    assert JSON.decode(~s({"a":1,"a":2})) == {:ok, %{"a" => 2}}
+  end
+
+  test "text that is not JSON is refused with the position of the first wrong byte" do
+    for {text, position} <- [{"", 1}, {"{", 2}, {"{\"a\":NaN}", 6}, {"1 2", 3}, {"[Infinity]", 2}] do
+      assert {:error, error} = JSON.decode(text)
+      assert %{code: "invalid_json", value: ^position} = error
+      assert error.message =~ "at byte #{position}"
+    end
+  end
+
+  test "strings that are not UTF-8 and numbers beyond a double are refused" do
+    for text <- [<<?", 255, ?">>, ~s("\\ud800"), "[1e400]"] do
+      assert {:error, %{code: "invalid_json"}} = JSON.decode(text)
+    end
+  end
+
+  test "nesting is bounded on both sides of the limit" do
+    depth = JSON.max_depth()
+    nested = fn n -> String.duplicate("[", n) <> String.duplicate("]", n) end
+    assert {:ok, _} = JSON.decode(nested.(depth))
+    assert {:error, %{code: "invalid_json", bound: ^depth}} = JSON.decode(nested.(depth + 1))
+    assert {:error, %{code: "invalid_json"}} = JSON.decode(nested.(200_000))
+  end
+
+  test "a number of a megabyte is refused at once and not computed" do
+    digits = JSON.max_digits()
+    assert {:ok, _} = JSON.decode(String.duplicate("9", digits))
+    assert {:error, %{bound: ^digits}} = JSON.decode(String.duplicate("9", digits + 1))
+
+    {microseconds, result} =
+      :timer.tc(fn -> JSON.decode(["[\"x\\\"\",", String.duplicate("9", 1_000_000), "]"]) end)
+
+    assert {:error, %{code: "invalid_json"}} = result
+    assert microseconds < 1_000_000
+  end
+
+  test "digits inside of strings are not numbers" do
+    digits = String.duplicate("7", 10_000)
+    assert JSON.decode(~s(["\\"#{digits}", 1])) == {:ok, ["\"" <> digits, 1]}
+  end
+
+  test "a text that must be an object is refused when it is something else" do
+    assert {:ok, %{}} = JSON.decode_object("{}")
+    assert {:error, %{code: "invalid_request"}} = JSON.decode_object("[]")
+    assert {:error, %{code: "invalid_json"}} = JSON.decode_object("[")
+  end
+end
