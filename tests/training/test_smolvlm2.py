@@ -135,14 +135,14 @@ def test_turns_that_share_a_prefix_see_what_they_would_see_alone(parts: Any) -> 
     at_pictures = torch.tensor([i for i, token in enumerate(row) if token == model.config.image_token_id])
     mask, positions = turn_geometry(len(prefix), 2, TURN_LENGTH, torch.device("cpu"))
     with torch.no_grad():
-        shared = answer_logits(model, torch.tensor([row] * 2), pixels, at_pictures, mask, positions)
+        shared, _ = answer_logits(model, torch.tensor([row] * 2), pixels, at_pictures, mask, positions)
         for turn, ids in enumerate(asked):
             alone = model(input_ids=torch.tensor([prefix + ids] * 2), pixel_values=pixels).logits
             start = len(prefix) + turn * TURN_LENGTH
             torch.testing.assert_close(
                 shared[:, start : start + len(ids)], alone[:, len(prefix) :], atol=1e-4, rtol=1e-4
             )
-        mine, stock = image_features(model, pixels[0]), model.get_image_features(pixels[:1]).pooler_output
+        mine, stock = image_features(model, pixels[0])[1], model.get_image_features(pixels[:1]).pooler_output
         torch.testing.assert_close(mine.flatten(0, 1), torch.cat(stock), atol=1e-5, rtol=1e-5)
 
 

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from koma.training.compiling import compiled
+from koma.training.judge import present
 from koma.training.loop import Run
 from koma.training.sheets import save_clips, save_grid
+from koma.training.smolvlm2_card import write_card
 from koma.training.smolvlm2_model import (
     MAX_FRAMES,
     SAMPLING_FPS,
@@ -29,7 +31,9 @@ from koma.training.smolvlm2_model import (
     tiny,
 )
 from koma.training.smolvlm2_text import IGNORED, Layout, Timing, build_tokenizer, dialogues, sampled
+from koma.training.world.catalogue import OBJECTS
 from koma.training.world.degrade import degrade
+from koma.training.world.judge import ABSENT
 from koma.training.world.render import Renderer
 from koma.training.world.scene import Medium, SceneBatch, sample_batch
 
@@ -44,6 +48,8 @@ IMAGES_PER_CLIP = 4
 USUAL_SHARE = 0.7
 """Share of clip steps with the usual timing; the others vary rate, length and number of frames."""
 FRAMES, FPS = 17, 8.0
+GUIDE_WEIGHT, GUIDED = 0.3, 0.6
+"""First weight of the loss that teaches the eyes directly, and the part of the run in which it fades out."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +81,19 @@ class SmolVLM2Run(Run):
         self.tokenizer = build_tokenizer()
         self.layout = Layout(self.tokenizer, shape.image_tokens)
         self.model = build_model(shape, self.tokenizer).to(device)
+        self.guide = nn.Linear(shape.vision_width, len(OBJECTS)).to(device)
+        nn.init.constant_(self.guide.bias, ABSENT)
         self.renderer = Renderer(self.size, FRAMES, device)
         self.usual = sampled(FRAMES, FPS, SAMPLING_FPS, MAX_FRAMES)
         wanted = device.type == "cuda" and self.options.compile
         self.fast_logits = compiled(answer_logits, self.name, wanted, dynamic=False)
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return the one model."""
-        return {"model": self.model}
+        """Return the model and the guide of its eyes, which is not exported."""
+        return {"model": self.model, "guide": self.guide}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
-        """Return the mean cross-entropy of the answers of one batch."""
+        """Return the mean cross-entropy of one batch's answers, at first with the guide's loss."""
         rng = np.random.default_rng(self.batch_seed(step))
         medium: Medium = "image" if rng.random() < IMAGE_SHARE else "clip"
         timing = self.usual if rng.random() < USUAL_SHARE else unusual_timing(rng)
@@ -95,10 +103,20 @@ class SmolVLM2Run(Run):
         chat = self._chat(scenes, medium, timing, rng)
         usual = medium == "image" or timing is self.usual
         forward = self.fast_logits if usual else answer_logits
-        logits = forward(self.model, chat.ids, pixels, chat.at_pictures, chat.mask, chat.positions)
+        logits, patches = forward(self.model, chat.ids, pixels, chat.at_pictures, chat.mask, chat.positions)
         predicted, wanted = logits[:, :-1].flatten(0, 1), chat.labels[:, 1:].flatten()
         loss = functional.cross_entropy(predicted.float(), wanted, ignore_index=IGNORED)
+        weight = GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
+        if weight:
+            guided = self._guide_loss(patches, scenes)
+            return loss + weight * guided, {medium: loss.detach(), "guide": guided.detach()}
         return loss, {medium: loss.detach()}
+
+    def _guide_loss(self, patches: Tensor, scenes: SceneBatch) -> Tensor:
+        """Ask of every frame which objects it shows, each by the patch that shows it best."""
+        shown = present(scenes).to(patches.device).repeat_interleave(len(patches) // len(scenes), 0)
+        scores = self.guide(patches).amax(1).float()
+        return functional.binary_cross_entropy_with_logits(scores, shown) * len(OBJECTS)
 
     def sheet(self, path: Path) -> None:
         """Write a GIF of clips and a PNG of pictures with the model's own captions."""
@@ -112,6 +130,7 @@ class SmolVLM2Run(Run):
     def export(self, path: Path) -> None:
         """Write the folder that `AutoProcessor` and `AutoModelForImageTextToText` load."""
         save_checkpoint(self.model, self.tokenizer, path)
+        write_card(self.model, self.size, self.result, path)
 
     @torch.no_grad()
     def captions(self, scenes: SceneBatch, medium: Medium) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,8 +87,8 @@ def build_model(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> SmolVLMForC
     return model
 
 
-def image_features(model: SmolVLMForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """Encode whole pictures `[N, 3, S, S]` to `[N, image_tokens, width]`.
+def image_features(model: SmolVLMForConditionalGeneration, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Encode whole pictures `[N, 3, S, S]` to patches `[N, P, vision_width]` and `[N, image_tokens, width]`.
 
     Same values as `get_image_features`, without its search for padding pictures, which waits for the device.
     """
@@ -96,7 +97,8 @@ def image_features(model: SmolVLMForConditionalGeneration, pixels: Tensor) -> Te
     whole = torch.ones(len(pixels), grid, grid, dtype=torch.bool, device=pixels.device)
     hidden = vision.embeddings(pixel_values=pixels, patch_attention_mask=whole)
     hidden = vision.encoder(inputs_embeds=hidden, attention_mask=None).last_hidden_state
-    return model.model.connector(vision.post_layernorm(hidden))
+    patches = vision.post_layernorm(hidden)
+    return patches, model.model.connector(patches)
 
 
 def answer_logits(
@@ -106,19 +108,19 @@ def answer_logits(
     at_pictures: Tensor,
     mask: Tensor,
     positions: Tensor,
-) -> Tensor:
-    """Return logits `[B, L, vocab]` of chats `ids` `[B, L]`, all with pictures at `at_pictures` `[P]`.
+) -> tuple[Tensor, Tensor]:
+    """Return logits `[B, L, vocab]` of chats `ids` `[B, L]` with pictures at `at_pictures`, and all patches.
 
     `pixels` `[B, frames, 3, S, S]` normalised; `mask` bool `[1, 1, L, L]`; `positions` int64 `[1, L]`.
     """
-    features = image_features(model, pixels.flatten(0, 1))
+    patches, features = image_features(model, pixels.flatten(0, 1))
     embeds = model.model.text_model.embed_tokens(ids)
     features = features.reshape(len(ids), len(at_pictures), -1)
     embeds = embeds.to(features.dtype).index_copy(1, at_pictures, features)
     hidden = model.model.text_model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
-    return model.lm_head(hidden)
+    return model.lm_head(hidden), patches
 
 
 def save_checkpoint(
@@ -138,7 +140,7 @@ def save_checkpoint(
     build_processor(model, tokenizer).save_pretrained(path)
 
 
-def build_processor(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> object:
+def build_processor(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> Any:
     """Make the processor: one tile per picture, eight frames of a clip of two seconds. Needs num2words."""
     from transformers import SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
     from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE

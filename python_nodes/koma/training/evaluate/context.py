@@ -65,10 +65,10 @@ class Context:
         return torch.Generator(self.device).manual_seed(SEED + seed)
 
     def defaults(self, family: str) -> dict[str, Any]:
-        """Return the parameters that the checkpoint itself recommends (`koma.json`)."""
-        path = self.checkpoints / family / "koma.json"
+        """Return the pipeline arguments that the checkpoint itself recommends (`defaults.json`)."""
+        path = self.checkpoints / family / "defaults.json"
         stored: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return dict(stored.get("defaults", {}))
+        return stored
 
 
 def prompts(scenes: SceneBatch, medium: Medium, seed: int) -> list[str]:

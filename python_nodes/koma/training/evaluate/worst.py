@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -35,16 +36,9 @@ def clip_sheet(
 ) -> None:
     """Write five frames of each of the first `worst` clips, uint8 `[N, F, 3, H, W]` or scenes to render."""
     rows = list(worst)[:SHOWN_CLIPS]
-    if isinstance(clips, Tensor):
-        shown = clips[rows]
-    else:
-        shown = (
-            torch.stack([context.renderer.clips(clips[row : row + 1])[0].cpu() for row in rows])
-            if rows
-            else None
-        )
+    shown = clips if isinstance(clips, Tensor) else context.renderer.clips(clips[np.array(rows, np.int64)])
     tiles = []
-    for clip in shown if shown is not None else []:
+    for clip in shown[rows] if isinstance(clips, Tensor) else shown:
         chosen = torch.linspace(0, len(clip) - 1, CLIP_FRAMES).round().long()
         tiles.append(torch.cat(list(clip[chosen.to(clip.device)]), dim=-1))
     _save(context, name, tiles, list(notes), 1)
