@@ -68,15 +68,20 @@ def test_a_killed_run_resumes_with_the_same_next_losses(folder: Path, losses: li
 
 
 def test_without_an_autoencoder_the_run_says_what_to_train_first(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="train the autoencoder first"):
+    with pytest.raises(FileNotFoundError, match="no autoencoder at"):
         fit(make_run(), options(tmp_path / "ltx", 1))
+
+
+def test_an_autoencoder_of_another_width_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="has 8 latent channels, this model 24"):
+        fit(LTXRun(size=32), options(folder / "wide", 1))
 
 
 def captured(pipeline: Any, **call: Any) -> list[dict[str, Tensor]]:
     """What the pipeline gives to its transformer, step by step, with the positions that it reckons."""
     seen: list[dict[str, Tensor]] = []
 
-    def keep(module: torch.nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def keep(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         names = ("num_frames", "height", "width", "rope_interpolation_scale")
         sizes = {name: keywords.get(name) for name in names}
         seen.append({**keywords, "rope": module.rope(keywords["hidden_states"], **sizes, video_coords=None)})

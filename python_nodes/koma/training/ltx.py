@@ -69,6 +69,17 @@ def flow(latents: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]
     return torch.lerp(latents, noise, level), noise - latents
 
 
+def load_vae(folder: Path, latent_channels: int, device: torch.device) -> AutoencoderKLLTXVideo:
+    """The frozen autoencoder that `koma train ltx-vae` left in `folder`."""
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"no autoencoder at {folder}: first run `koma train ltx-vae`, --out beside it")
+    vae = AutoencoderKLLTXVideo.from_pretrained(folder).to(device).eval().requires_grad_(False)
+    found = vae.config.latent_channels
+    if found != latent_channels:
+        raise ValueError(f"{folder} has {found} latent channels, this model {latent_channels}")
+    return vae.to(memory_format=torch.channels_last_3d) if device.type == "cuda" else vae
+
+
 class LTXRun(Run):
     """Trains transformer and text encoder; the autoencoder comes from the run `ltx-vae` beside this one."""
 
@@ -87,13 +98,9 @@ class LTXRun(Run):
     def build(self, device: torch.device) -> None:
         """Load the autoencoder, make the models, the renderer and the pool."""
         self.device = device
-        self.vae_folder = folder = self.options.out.parent / "ltx-vae" / "export"
-        if not (folder / "config.json").exists():
-            raise FileNotFoundError(f"{folder}: train the autoencoder first (koma train ltx-vae)")
         widths = TINY if self.tiny else FULL
-        self.vae = AutoencoderKLLTXVideo.from_pretrained(folder).to(device).eval().requires_grad_(False)
-        if device.type == "cuda":
-            self.vae.to(memory_format=torch.channels_last_3d)
+        self.vae_folder = self.options.out.parent / "ltx-vae" / "export"
+        self.vae = load_vae(self.vae_folder, widths.latent_channels, device)
         self.tokenizer = make_tokenizer()
         self.text_encoder = make_text_encoder(widths, self.tokenizer).to(device)
         self.transformer = make_transformer(widths).to(device)
