@@ -36,6 +36,8 @@ LABEL_SMOOTHING = 0.01
 AESTHETIC_SCORE = 6.0
 SHEET_SEED = 10**6
 SHEET_IMAGES = 24
+CHUNK, CHUNK_ON_CPU, REUSE = 32768, 2048, 16
+"""Images of a chunk, fewer where encoding is slow, and how often each is used, every time with another mask."""
 DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 3.0, "temperature": [2, 0]}
 
 
@@ -97,11 +99,13 @@ class AmusedRun(Run):
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny
         self.batch = batch or (32 if tiny else 512)
-        self.chunk_size, self.reuse = (256, 8) if tiny else (32768, 16)
+        self.chunk_size, self.reuse = (256, 8) if tiny else (CHUNK, REUSE)
 
     def build(self, device: torch.device) -> None:
         """Load the VQ; make tokenizer, text encoder, transformer and token source."""
         self.device = device
+        if device.type == "cpu":
+            self.chunk_size = min(self.chunk_size, CHUNK_ON_CPU)
         folder = self.options.out.parent / "vq" / "export"
         if not folder.exists():
             raise FileNotFoundError(f"no VQ at {folder}: first run `koma train vq` with an --out beside it")

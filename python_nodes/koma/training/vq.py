@@ -123,7 +123,7 @@ class VQRun(Run):
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny
-        self.batch = batch or (16 if tiny else 192)
+        self.batch = batch or (16 if tiny else 128)
         self.config = vq_config(size, tiny)
 
     def build(self, device: torch.device) -> None:
