@@ -13,9 +13,11 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._server_port = port
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self.connections = 0
+        self.connected = asyncio.Event()
         self.refusing = False
         self.port = 0
 
@@ -32,17 +34,31 @@ class Proxy:
         """Let bytes through again."""
         self._flows.set()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection in the background."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             writer.transport.abort()
             return
         self.connections += 1
+        self.connected.set()
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
         finally:
+            writer.transport.abort()
+            far_writer.transport.abort()
             self._writers -= {writer, far_writer}
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,5 +80,4 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
         yield between
     finally:
         listener.close()
-        between.flow()
-        between.cut()
+        await between.close()

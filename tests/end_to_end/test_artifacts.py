@@ -15,13 +15,14 @@ TASK = "toy.run"
 
 async def test_a_file_comes_back_as_it_was_with_progress_both_ways(client: Client, tmp_path: Path) -> None:
     source, copy = tmp_path / "source.bin", tmp_path / "copy.bin"
-    source.write_bytes(os.urandom(3_000_000))
+    content = os.urandom(3_000_000)
+    source.write_bytes(content)
     sent: list[tuple[int, int | None]] = []
     got: list[tuple[int, int | None]] = []
     artifact = await client.upload(source, progress=lambda done, total: sent.append((done, total)))
     await client.download(artifact.id, copy, progress=lambda done, total: got.append((done, total)))
-    assert copy.read_bytes() == source.read_bytes()
-    assert artifact.id == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert copy.read_bytes() == content
+    assert artifact.id == hashlib.sha256(content).hexdigest()
     assert sent == sorted(sent)
     assert sent[-1] == got[-1] == (3_000_000, 3_000_000)
 
@@ -59,7 +60,7 @@ async def test_a_file_that_is_not_stored_is_told_and_leaves_nothing_behind(
     with pytest.raises(RefusedError) as refusal:
         await client.download("0" * 64, tmp_path / "nothing")
     assert refusal.value.code in ("not_found", "artifact_not_found")
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_file_that_is_there_is_not_replaced(client: Client, data: Path, tmp_path: Path) -> None:
@@ -70,4 +71,4 @@ async def test_a_file_that_is_there_is_not_replaced(client: Client, data: Path, 
         await client.download(artifact.id, target)
     assert target.read_bytes() == b"old"
     await client.download(artifact.id, target, overwrite=True)
-    assert target.read_bytes() == data.read_bytes()
+    assert target.read_bytes() == b"Koma" * 1000

@@ -66,13 +66,12 @@ async def test_a_silent_network_is_noticed_by_the_heartbeat(server: ServerProces
         Client(f"http://127.0.0.1:{between.port}", timing=QUICK) as client,
     ):
         job = await client.submit(TASK, {"steps": 30, "step_ms": 20}, on_disconnect="keep")
+        between.connected.clear()
         between.swallow()
         async with Client(server.url) as other:
             await (await other.attach(job.id)).result()
-        connections = between.connections
         async with asyncio.timeout(5):
-            while between.connections == connections:
-                await asyncio.sleep(0.02)
+            await between.connected.wait()
             between.flow()
             assert (await job.result()).outputs
 

@@ -81,5 +81,4 @@ def waiting_for(body: Any) -> str:
     missing = body.get("missing") if isinstance(body, dict) else None
     if not missing:
         return "every model node is ready"
-    names = [str(node.get("name", node)) if isinstance(node, dict) else str(node) for node in missing]
-    return f"waiting for model nodes: {', '.join(names)}"
+    return "waiting for " + ", ".join(f"{node['node']} ({node['state']})" for node in missing)

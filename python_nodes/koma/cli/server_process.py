@@ -43,7 +43,7 @@ def command(folder: Path) -> list[str]:
 
 
 def checkpoints() -> dict[str, str]:
-    """Return the environment that makes every family load: the untrained checkpoints where one is not shipped."""
+    """Return the environment in which every family loads: untrained checkpoints where one is not shipped."""
     from koma.models.checkpoints import FOLDERS, SHIPPED
 
     if all((SHIPPED / "emoji" / folder).is_dir() for folder in FOLDERS.values()):

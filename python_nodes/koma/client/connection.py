@@ -203,6 +203,7 @@ class Connection:
             case Delivered(topic=name, event=event, payload=payload) if name in self._topics:
                 self._topics[name].put(event, payload)
             case Joined(topic=name, response=response) if name in self._topics:
+                self._learn_limits(response)
                 self._topics[name].joined(response)
             case JoinRefused(topic=name, error=error) if name in self._topics:
                 self._topics.pop(name).fail(RefusedError(error))
@@ -210,6 +211,11 @@ class Connection:
                 self._topics.pop(name).fail(ProtocolError(f"the server closed topic {name}"))
             case Broken(topic=name, why=why) if name in self._topics:
                 self._rejoin_later(self._topics[name], why)
+
+    def _learn_limits(self, response: Mapping[str, Any]) -> None:
+        limits = response.get("limits")
+        if isinstance(limits, Mapping) and isinstance(limits.get("frame_bytes"), int):
+            self._session.max_frame = limits["frame_bytes"]
 
     def _answer(self, ref: str, answer: Answered) -> None:
         call = self._calls.get(ref)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from koma.client.errors import RefusedError
 from koma.client.frames import Frame, decode, encode
 
 
@@ -93,6 +94,7 @@ class Session:
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     heartbeat_ref: str | None = None
+    max_frame: int | None = None  # bytes, once the server has told it
     _count: int = 0
 
     def subscribe(self, topic: str, params: Mapping[str, Any], after: int = 0) -> str:
@@ -115,9 +117,17 @@ class Session:
         return encode(Frame(subscription.join_ref, self._next_ref(), topic, "phx_leave", {}))
 
     def push(self, topic: str, event: str, payload: Mapping[str, Any]) -> tuple[str, str]:
-        """Return reference and frame of a request on a joined topic."""
+        """Return reference and frame of a request on a joined topic.
+
+        Raises ``RefusedError`` where the frame exceeds the limit: the server could not tell whose it was.
+        """
         ref = self._next_ref()
         frame = encode(Frame(self.subscriptions[topic].join_ref, ref, topic, event, payload))
+        size = len(frame.encode())
+        if self.max_frame is not None and size > self.max_frame:
+            message = f"the request has {size} bytes; the server takes at most {self.max_frame}"
+            error = {"code": "too_large", "message": message, "field": "frame"}
+            raise RefusedError({**error, "value": size, "bound": self.max_frame})
         self.unanswered.add(ref)
         return ref, frame
 
