@@ -87,6 +87,8 @@ defmodule Koma.CoreCase do
   @doc "Follows a job to its end and returns all its events; also for one that ended."
   @spec await_end(String.t(), timeout) :: [Koma.Job.Event.t()]
   def await_end(id, timeout \\ 20_000) do
+    # What this process was told before would come twice.
+    Koma.unsubscribe(id)
     {:ok, _job, events, _preview} = Koma.subscribe(id, 0, %Caller{})
     events ++ collect(id, List.last(events), timeout)
   end

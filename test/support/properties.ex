@@ -39,7 +39,7 @@ defmodule Koma.Properties do
   @spec map(term, (term -> term)) :: term
   def map(type, fun), do: :proper_types.bind(type, fun, false)
 
-  @doc "A type that depends on the size of the test."
-  @spec sized((non_neg_integer -> term)) :: term
-  def sized(fun), do: :proper_types.sized(fun)
+  @doc "Small values of a type."
+  @spec small(term) :: term
+  def small(type), do: :proper_types.resize(4, type)
 end

@@ -1,0 +1,120 @@
+defmodule Koma.Faults.RestartTest do
+  use Koma.CoreCase, async: false
+
+  alias Koma.Store
+
+  test "after a stop, queued and running jobs go on and finished ones are readable", %{dir: dir} do
+    start_core(dir)
+    done = submit!(%{"steps" => 2, "seed" => 1})["id"]
+    finished = await_end(done)
+    running = submit!(%{"steps" => 40, "step_ms" => 25, "seed" => 2})["id"]
+    await_step(running)
+    queued = for seed <- 3..8, do: submit!(%{"steps" => 4, "step_ms" => 5, "seed" => seed})["id"]
+    stop_core()
+
+    start_core(dir, wait: false)
+    assert Store.Jobs.events(done, 0) == finished
+
+    events = await_end(running)
+    assert "retrying" in milestones(events)
+    assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+    assert %{type: "completed"} = List.last(events)
+
+    for id <- queued do
+      events = await_end(id)
+      assert %{type: "completed"} = List.last(events)
+      assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+    end
+  end
+
+  test "a stop of the gateway is not held against the job's attempts", %{dir: dir} do
+    start_core(dir, max_attempts: 1)
+    id = submit!(%{"steps" => 20, "step_ms" => 25})["id"]
+    await_step(id)
+    stop_core()
+    start_core(dir, max_attempts: 1, wait: false)
+    events = await_end(id)
+    assert %{type: "completed", data: %{"attempt" => 2}} = List.last(events)
+    assert %{"code" => "unavailable"} = Enum.find(events, &(&1.type == "retrying")).data
+  end
+
+  test "a job whose family is not configured any more fails with a code", %{dir: dir} do
+    start_core(dir)
+    id = submit!(%{"steps" => 100, "step_ms" => 50})["id"]
+    stop_core()
+    start_core(dir, models: [])
+    assert %{type: "failed", data: %{"code" => "unavailable"}} = List.last(await_end(id))
+  end
+
+  test "SIGKILL of the BEAM loses none of the accepted jobs and answers none twice", %{dir: dir} do
+    {port, ids} = other_beam(dir, 30)
+    python = model_nodes_of_other_beam()
+    assert python != []
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    System.cmd("kill", ["-KILL", "#{os_pid}"])
+    assert_receive {^port, {:exit_status, _}}, 5_000
+    eventually(fn -> Enum.all?(python, &(not alive?(&1))) end)
+
+    start_core(dir, wait: false)
+
+    for id <- ids do
+      events = await_end(id)
+      assert %{type: "completed"} = List.last(events)
+      assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+      assert Enum.count(events, &(&1.type == "completed")) == 1
+    end
+  end
+
+  # A gateway in an operating system process of its own, with `count` accepted jobs, some running.
+  defp other_beam(dir, count) do
+    script = """
+    options = Koma.CoreCase.options(#{inspect(dir)}, [])
+    Koma.Options.put(options)
+    {:ok, _} = Koma.Telemetry.start_link(nil)
+    {:ok, _} = Koma.Core.start_link(options)
+    Koma.CoreCase.await_ready()
+    params = %{"steps" => 10, "step_ms" => 10}
+    ids = for _ <- 1..#{count}, do: Koma.CoreCase.submit!(params)["id"]
+    Koma.CoreCase.await_step(hd(ids))
+    IO.puts("IDS " <> Enum.join(ids, " "))
+    Process.sleep(:infinity)
+    """
+
+    paths = Enum.flat_map(:code.get_path(), &["-pa", to_string(&1)])
+    start = ["-noinput", "-s", "elixir", "start_cli", "-extra", "--no-halt", "-e", script]
+    options = [:binary, :exit_status, {:line, 65_536}, args: paths ++ start]
+    environment = [env: [{'KOMA_TEST_BEAM', 'other'}]]
+    erl = System.find_executable("erl")
+    port = Port.open({:spawn_executable, erl}, options ++ environment)
+    {port, await_ids(port)}
+  end
+
+  defp await_ids(port) do
+    receive do
+      {^port, {:data, {:eol, "IDS " <> ids}}} -> String.split(ids)
+      {^port, {:data, _other}} -> await_ids(port)
+      {^port, {:exit_status, status}} -> raise "the other BEAM ended with #{status}"
+    after
+      30_000 -> raise "the other BEAM says nothing"
+    end
+  end
+
+  # Its model nodes have its environment.
+  defp model_nodes_of_other_beam do
+    for name <- File.ls!("/proc"),
+        {os_pid, ""} <- [Integer.parse(name)],
+        environment(os_pid) =~ "KOMA_TEST_BEAM=other",
+        command(os_pid) =~ "koma.port",
+        do: os_pid
+  end
+
+  defp command(os_pid), do: read("/proc/#{os_pid}/cmdline")
+  defp environment(os_pid), do: read("/proc/#{os_pid}/environ")
+
+  defp read(path) do
+    case File.read(path) do
+      {:ok, bytes} -> bytes
+      {:error, _gone} -> ""
+    end
+  end
+end

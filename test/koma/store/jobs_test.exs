@@ -1,0 +1,171 @@
+defmodule Koma.Store.JobsTest do
+  use ExUnit.Case, async: false
+
+  alias Koma.Job.Record
+  alias Koma.Store.Jobs
+
+  setup do
+    dir = Path.join(System.tmp_dir!(), "koma-jobs-#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm_rf!(dir) end)
+    {:ok, dir: dir, journal: Path.join(dir, "journal")}
+  end
+
+  test "what was stored is there after the store was killed", %{dir: dir} do
+    start(dir)
+    record = run(accept("job_1"), ~w(queued started progress))
+    kill(dir)
+    assert Jobs.fetch("job_1") == {:ok, record}
+    assert Enum.map(Jobs.events("job_1", 0), & &1.seq) == [1, 2, 3]
+    assert Enum.map(Jobs.events("job_1", 2), & &1.type) == ["progress"]
+    assert [%{id: "job_1"}] = Jobs.unfinished()
+    run(record, ~w(completed))
+    kill(dir)
+    assert Jobs.unfinished() == []
+    assert Enum.map(Jobs.events("job_1", 1), & &1.seq) == [2, 3, 4]
+  end
+
+  test "a record that was half written is cut off, and the next one follows a whole one", c do
+    start(c.dir)
+    accept("job_1")
+    accept("job_2")
+    kill(c.dir)
+    stop_supervised!(Jobs)
+    %{size: size} = File.stat!(c.journal)
+
+    for cut <- 1..20 do
+      bytes = File.read!(c.journal)
+      File.write!(c.journal, [bytes, binary_part(bytes, 0, min(cut * 7, byte_size(bytes) - 1))])
+      start(c.dir)
+      assert {:ok, _} = Jobs.fetch("job_1")
+      assert {:ok, _} = Jobs.fetch("job_2")
+      stop_supervised!(Jobs)
+      assert File.stat!(c.journal).size == size
+    end
+  end
+
+  test "a flipped bit ends the reading there, and the start goes on", c do
+    start(c.dir)
+    accept("job_1")
+    accept("job_2")
+    stop_supervised!(Jobs)
+    bytes = File.read!(c.journal)
+    at = byte_size(bytes) - 5
+    <<head::binary-size(at), byte, tail::binary>> = bytes
+    File.write!(c.journal, [head, Bitwise.bxor(byte, 1), tail])
+    start(c.dir)
+    assert {:ok, _} = Jobs.fetch("job_1")
+    assert Jobs.fetch("job_2") == :error
+    assert accept("job_3")
+  end
+
+  test "the journal is compacted and keeps everything that is kept in memory", c do
+    start(c.dir, journal_bytes: 20_000)
+    live = run(accept("job_live"), ~w(queued started))
+    for n <- 1..200, do: run(accept("job_#{n}"), ~w(queued started progress completed))
+    assert File.stat!(c.journal).size < 200_000
+    kill(c.dir)
+    assert Jobs.fetch("job_live") == {:ok, live}
+    for n <- 1..200, do: assert(length(Jobs.events("job_#{n}", 0)) == 4)
+  end
+
+  test "of finished jobs the newest are kept, live ones always", c do
+    start(c.dir, retention_jobs: 3)
+    accept("job_live")
+    for n <- 1..10, do: run(accept("job_#{n}"), ~w(queued started completed))
+    kept = for record <- Jobs.list(fn _ -> true end), do: record.id
+    assert length(kept) == 4
+    assert "job_live" in kept
+    assert :ets.info(Jobs.Events, :size) == 3
+  end
+
+  test "a hundred acceptances at once are all on disk when they return", c do
+    start(c.dir)
+    1..100 |> Enum.map(fn n -> Task.async(fn -> accept("job_#{n}") end) end) |> Task.await_many()
+    kill(c.dir)
+    assert length(Jobs.unfinished()) == 100
+  end
+
+  test "a full disk refuses new jobs, loses no event of running ones and corrupts nothing", c do
+    with_small_disk(c.dir, fn ->
+      start(c.dir)
+      record = run(accept("job_1"), ~w(queued started))
+      filler = Path.join(c.dir, "filler")
+      fill(filler)
+      assert {:error, %{code: "storage_full"}} = Jobs.accept(record("job_2", 100_000))
+      record = run(record, List.duplicate("progress", 200))
+      File.rm!(filler)
+      record = run(record, ~w(completed))
+      assert Jobs.accept(record("job_3", 10)) == :ok
+      kill(c.dir)
+      assert {:ok, ^record} = Jobs.fetch("job_1")
+      assert length(Jobs.events("job_1", 0)) == 203
+      assert {:ok, _} = Jobs.fetch("job_3")
+      stop_supervised!(Jobs)
+    end)
+  end
+
+  # A file system of one megabyte; where mounting is not allowed the test ends early.
+  defp with_small_disk(dir, fun) do
+    File.mkdir_p!(dir)
+
+    case System.cmd("mount", ~w(-t tmpfs -o size=1m koma #{dir}), stderr_to_stdout: true) do
+      {_output, 0} ->
+        try do
+          fun.()
+        after
+          System.cmd("umount", ["-l", dir])
+        end
+
+      {output, _status} ->
+        IO.puts("skipped, no mount: #{output}")
+    end
+  end
+
+  defp fill(path) do
+    {:ok, file} = :file.open(path, [:write, :raw])
+    fill_up(file, 65_536)
+    :file.close(file)
+  end
+
+  defp fill_up(_file, 0), do: :ok
+
+  defp fill_up(file, size) do
+    case :file.write(file, :binary.copy("x", size)) do
+      :ok -> fill_up(file, size)
+      {:error, :enospc} -> fill_up(file, div(size, 2))
+    end
+  end
+
+  defp start(dir, options \\ []) do
+    defaults = [dir: dir, retention_jobs: 1_000, journal_bytes: 1_000_000]
+    start_supervised!({Jobs, Keyword.merge(defaults, options)}, restart: :temporary)
+  end
+
+  defp kill(dir) do
+    pid = GenServer.whereis(Jobs)
+    ref = Process.monitor(pid)
+    Process.exit(pid, :kill)
+    assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
+    start(dir)
+  end
+
+  defp accept(id) do
+    record = record(id, 10)
+    assert Jobs.accept(record) == :ok
+    record
+  end
+
+  defp record(id, size) do
+    params = %{"prompt" => String.duplicate("x", size)}
+    %Record{id: id, task: "toy.run", model: "toy", created_at: 1, params: params}
+  end
+
+  defp run(record, types) do
+    Enum.reduce(types, record, fn type, record ->
+      event = Record.event(record, type, %{"attempt" => 1, "node" => "toy-1"})
+      record = Record.apply(record, event)
+      assert Jobs.append(record, event) == :ok
+      record
+    end)
+  end
+end
