@@ -72,7 +72,7 @@ def flow(latents: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]
 def load_vae(folder: Path, latent_channels: int, device: torch.device) -> AutoencoderKLLTXVideo:
     """The frozen autoencoder that `koma train ltx-vae` left in `folder`."""
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"no autoencoder at {folder}: first run `koma train ltx-vae`, --out beside it")
+        raise FileNotFoundError(f"no autoencoder at {folder}: first `koma train ltx-vae`, --out beside it")
     vae = AutoencoderKLLTXVideo.from_pretrained(folder).to(device).eval().requires_grad_(False)
     found = vae.config.latent_channels
     if found != latent_channels:
