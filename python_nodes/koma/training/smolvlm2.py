@@ -35,7 +35,7 @@ from koma.training.world.catalogue import OBJECTS
 from koma.training.world.degrade import degrade
 from koma.training.world.judge import ABSENT
 from koma.training.world.render import Renderer
-from koma.training.world.scene import Medium, SceneBatch, sample_batch
+from koma.training.world.scene import MAX_OBJECTS, Medium, SceneBatch, sample_batch
 
 TURNS = 5
 """Dialogues about one clip."""
@@ -50,6 +50,7 @@ USUAL_SHARE = 0.7
 FRAMES, FPS = 17, 8.0
 GUIDE_WEIGHT, GUIDED = 0.3, 0.6
 """First weight of the loss that teaches the eyes directly, and the part of the run in which it fades out."""
+PLACES_WEIGHT = 30.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,28 @@ class Chat:
     at_pictures: Tensor
     mask: Tensor
     positions: Tensor
+
+
+class Guide(nn.Module):
+    """Teaches the vision encoder while the text model cannot yet: which objects a frame shows, and where."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.objects = nn.Linear(width, len(OBJECTS))
+        nn.init.constant_(self.objects.bias, ABSENT)
+        self.places = nn.Linear(width, 3 * MAX_OBJECTS)
+
+    def forward(self, patches: Tensor, scenes: SceneBatch, times: Tensor) -> Tensor:
+        """Return the loss on patches `[B, T, P, width]` of the scenes at `times` `[T]`.
+
+        Every object is named by the patch that shows it best; the mean patch tells centres and sizes.
+        """
+        shown = present(scenes).to(patches.device)[:, None].expand(-1, len(times), -1)
+        scores = self.objects(patches).amax(2).float()
+        named = functional.binary_cross_entropy_with_logits(scores, shown) * len(OBJECTS)
+        start, end = (torch.from_numpy(path).flatten(1)[:, None] for path in (scenes.start, scenes.end))
+        path = torch.lerp(start, end, times[:, None]).to(patches.device, non_blocking=True)
+        return named + PLACES_WEIGHT * functional.mse_loss(self.places(patches.mean(2)).float(), path)
 
 
 class SmolVLM2Run(Run):
@@ -81,8 +104,7 @@ class SmolVLM2Run(Run):
         self.tokenizer = build_tokenizer()
         self.layout = Layout(self.tokenizer, shape.image_tokens)
         self.model = build_model(shape, self.tokenizer).to(device)
-        self.guide = nn.Linear(shape.vision_width, len(OBJECTS)).to(device)
-        nn.init.constant_(self.guide.bias, ABSENT)
+        self.guide = Guide(shape.vision_width).to(device)
         self.renderer = Renderer(self.size, FRAMES, device)
         self.usual = sampled(FRAMES, FPS, SAMPLING_FPS, MAX_FRAMES)
         wanted = device.type == "cuda" and self.options.compile
@@ -108,15 +130,10 @@ class SmolVLM2Run(Run):
         loss = functional.cross_entropy(predicted.float(), wanted, ignore_index=IGNORED)
         weight = GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
         if weight:
-            guided = self._guide_loss(patches, scenes)
+            times = torch.tensor((0.0,) if medium == "image" else timing.places)
+            guided = self.guide(patches.unflatten(0, (count, len(times))), scenes, times)
             return loss + weight * guided, {medium: loss.detach(), "guide": guided.detach()}
         return loss, {medium: loss.detach()}
-
-    def _guide_loss(self, patches: Tensor, scenes: SceneBatch) -> Tensor:
-        """Ask of every frame which objects it shows, each by the patch that shows it best."""
-        shown = present(scenes).to(patches.device).repeat_interleave(len(patches) // len(scenes), 0)
-        scores = self.guide(patches).amax(1).float()
-        return functional.binary_cross_entropy_with_logits(scores, shown) * len(OBJECTS)
 
     def sheet(self, path: Path) -> None:
         """Write a GIF of clips and a PNG of pictures with the model's own captions."""

@@ -48,8 +48,8 @@ out.
 
 - Next-token cross-entropy on the answers only, in the chat format of the processor. Five dialogues
   about one clip share its frames: each turn attends to the frames and to itself.
-- A linear layer on the image patches that names the objects guides the vision encoder at the beginning;
-  its loss fades out and it is not part of the checkpoint.
+- A linear layer on the image patches that tells the objects and their places guides the vision encoder
+  at the beginning; its loss fades out and it is not part of the checkpoint.
 - Most clips have 17 frames at 8 a second, seen in 8 frames; the others vary in length, rate and number
   of frames.
 - Muon for matrices, AdamW for the rest, cosine learning rate, averaged weights, stored in float16.
