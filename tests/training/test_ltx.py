@@ -138,6 +138,26 @@ def test_a_given_first_frame_is_encoded_normalised_and_held_at_timestep_0(folder
         assert (step["timestep"][:, run.per_frame :] > 0).all()
 
 
+@pytest.mark.parametrize("kind", [LTXPipeline, LTXImageToVideoPipeline])
+def test_with_the_velocity_of_training_the_stock_pipelines_return_the_clip(folder: Path, kind: Any) -> None:
+    run = built(folder)
+    batch = run.pool.draw(0, 1, torch.Generator().manual_seed(0))
+    data = batch.latents
+
+    def true_velocity(hidden_states: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
+        sigma = (timestep / 1000).reshape(1, -1, 1).clamp(min=1e-6)
+        return ((hidden_states - data) / sigma,)
+
+    run.transformer.forward = true_velocity
+    pipeline = kind(**run.pipeline().components)
+    pipeline.set_progress_bar_config(disable=True)
+    image = {} if kind is LTXPipeline else {"image": torch.rand(1, 3, 32, 32)}
+    made = pipeline(prompt="a cat", guidance_scale=1.0, **image, **CALL | {"output_type": "latent"}).frames
+    assert torch.allclose(made[:, -2 * run.per_frame :], data[:, -2 * run.per_frame :], atol=1e-4)
+    if kind is LTXPipeline:
+        assert torch.allclose(made, data, atol=1e-4)
+
+
 def test_the_loss_of_rows_with_a_first_frame_leaves_that_frame_out(folder: Path) -> None:
     run = built(folder)
     seen: list[Tensor] = []
