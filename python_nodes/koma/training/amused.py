@@ -35,9 +35,9 @@ LABEL_SMOOTHING = 0.01
 """Little: what is smoothed away from the right code is sampled as a wrong one."""
 AESTHETIC_SCORE = 6.0
 SHEET_SEED = 10**6
-SHEET_IMAGES = 24
+SHEET_IMAGES = 18
 CHUNK, CHUNK_ON_CPU, REUSE = 32768, 2048, 16
-"""Images of a chunk, fewer where encoding is slow, and how often each is used, every time with another mask."""
+"""Images of a chunk, fewer where encoding is slow, and how often each is used, each time masked anew."""
 DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 3.0, "temperature": [2, 0]}
 
 
@@ -136,15 +136,17 @@ class AmusedRun(Run):
         ids, text = chunk.ids[rows].long(), chunk.text[rows].long()
         dropped = torch.rand(self.batch, 1, generator=generator, device=self.device) < TEXT_DROPOUT
         masked = random_mask(ids, generator)
-        loss, right = self.predict(ids, torch.where(dropped, self.null_text, text), masked)
+        text = torch.where(dropped, self.null_text, text)
+        # outside the compiled part: collecting hidden states uses hooks that break the graph
+        encoded = self.text_encoder(text, output_hidden_states=True, return_dict=True)
+        loss, right = self.predict(ids, masked, encoded.hidden_states[-2], encoded.text_embeds)
         return loss, {"right": right.detach()}
 
-    def _predict(self, ids: Tensor, text: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-        encoded = self.text_encoder(text, output_hidden_states=True, return_dict=True)
+    def _predict(self, ids: Tensor, masked: Tensor, words: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.transformer(
             torch.where(masked, self.mask_id, ids),
-            encoder_hidden_states=encoded.hidden_states[-2],
-            pooled_text_emb=encoded.text_embeds,
+            encoder_hidden_states=words,
+            pooled_text_emb=pooled,
             micro_conds=self.micro_conditions(len(ids)),
         ).float()
         share = masked / masked.sum()
