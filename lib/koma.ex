@@ -2,6 +2,9 @@ defmodule Koma do
   @moduledoc """
   The façade of the gateway's core: what a socket, a route or a pipeline may ask for. Maps that
   leave it have string keys and the shapes of docs/api.md.
+
+  While the core starts again after a crash, the answer is `unavailable`: jobs that were accepted
+  are stored and go on, and whoever follows one goes on following it.
   """
 
   alias Koma.{Caller, Error, Job, ModelNode}
@@ -9,19 +12,19 @@ defmodule Koma do
 
   @doc "Accepts a job: when this returns `{:ok, job}`, it is stored and will be answered."
   @spec submit(request :: term, Caller.t()) :: {:ok, job :: map} | {:error, Error.t()}
-  defdelegate submit(request, caller), to: Job
+  def submit(request, caller), do: ask(fn -> Job.submit(request, caller) end)
 
   @doc "Cancels a job. Harmless for jobs that ended; `not_found` only for ids never seen."
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
-  defdelegate cancel(id, caller), to: Job
+  def cancel(id, caller), do: ask(fn -> Job.cancel(id, caller) end)
 
   @doc "Reads a job."
   @spec job(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
-  defdelegate job(id, caller), to: Job, as: :get
+  def job(id, caller), do: ask(fn -> Job.get(id, caller) end)
 
   @doc "The caller's jobs, newest first; `filter` may hold `state`, `task`, `model`, `limit`."
   @spec jobs(Caller.t(), Job.filter()) :: [map]
-  defdelegate jobs(caller, filter), to: Job, as: :list
+  def jobs(caller, filter), do: ask(fn -> Job.list(caller, filter) end, [])
 
   @doc """
   Lets the calling process follow a job. Returns the job, its events after `after_seq` and the
@@ -32,20 +35,20 @@ defmodule Koma do
   """
   @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
-  defdelegate subscribe(id, after_seq, caller), to: Job
+  def subscribe(id, after_seq, caller), do: ask(fn -> Job.subscribe(id, after_seq, caller) end)
 
   @doc "Ends that; no message about the job is in the mailbox afterwards."
   @spec unsubscribe(String.t()) :: :ok
-  defdelegate unsubscribe(id), to: Job
+  def unsubscribe(id), do: ask(fn -> Job.unsubscribe(id) end, :ok)
 
   @doc "The models that are served, with the schemas of their tasks."
   @spec models() :: [map]
-  defdelegate models, to: ModelNode.Catalogue
+  def models, do: ask(&ModelNode.Catalogue.models/0, [])
 
   @doc "Whether every model node is ready, or which are not, and why."
   @spec ready() :: :ok | {:error, missing :: [map]}
   def ready do
-    case ModelNode.Catalogue.missing() do
+    case ask(&ModelNode.Catalogue.missing/0, [%{"node" => "core", "state" => "starting"}]) do
       [] -> :ok
       missing -> {:error, missing}
     end
@@ -56,5 +59,29 @@ defmodule Koma do
   and go on after the next start.
   """
   @spec drain(non_neg_integer) :: :ok
-  defdelegate drain(timeout_ms), to: Job
+  def drain(timeout_ms), do: ask(fn -> Job.drain(timeout_ms) end, :ok)
+
+  @spec ask((() -> answer), answer) :: answer when answer: term
+  defp ask(question, without_core \\ {:error, unavailable()}) do
+    question.()
+  catch
+    # The process that was asked is gone,
+    :exit, {_reason, {GenServer, :call, _arguments}} ->
+      without_core
+
+    # or its table is.
+    :error, error ->
+      if gone?(error, __STACKTRACE__), do: without_core, else: reraise(error, __STACKTRACE__)
+  end
+
+  defp gone?(error, [{module, _function, _arguments, _location} | _calls]) do
+    (error in [:badarg] and module == :ets) or
+      (match?(%ArgumentError{}, error) and module == Registry)
+  end
+
+  defp unavailable do
+    Error.new("unavailable", "The server is starting again; no accepted job is lost",
+      retry_after_ms: 1_000
+    )
+  end
 end

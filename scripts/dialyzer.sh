@@ -8,11 +8,14 @@ libs=("$ELIXIR_EBIN" "$(dirname "$ELIXIR_EBIN")/../logger/ebin")
 for app in cowboy ranch cowlib; do libs+=(vendor/otp/"$app"-*/ebin); done
 for app in jiffy eredis; do libs+=(/usr/lib/erlang/lib/"$app"-*/ebin); done
 mkdir -p .cache
+# From OTP 26 on, calls of unknown functions are reported unless told otherwise.
+no_unknown=()
+if [ "$(erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().')" -ge 26 ]; then no_unknown=(-Wno_unknown); fi
 key=$({ erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().'; echo "${otp_apps[@]}" "${libs[@]}"; } | sha256sum | cut -c1-12)
 plt=.cache/koma-$key.plt
 if [ ! -f "$plt" ]; then
   echo "Building the Dialyzer PLT $plt (once, some minutes)"
-  dialyzer --build_plt --output_plt "$plt.new" --apps "${otp_apps[@]}" -r "${libs[@]}" -Wno_unknown --quiet || [ $? -eq 2 ]
+  dialyzer --build_plt --output_plt "$plt.new" --apps "${otp_apps[@]}" -r "${libs[@]}" "${no_unknown[@]}" --quiet || [ $? -eq 2 ]
   mv "$plt.new" "$plt"
 fi
-dialyzer --plt "$plt" --no_check_plt -Wunmatched_returns -Wno_unknown -r "$KOMA_EBIN"
+dialyzer --plt "$plt" --no_check_plt -Wunmatched_returns "${no_unknown[@]}" -r "$KOMA_EBIN"

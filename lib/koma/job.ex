@@ -5,7 +5,7 @@ defmodule Koma.Job do
   """
 
   alias Koma.{Caller, Error, Queue, Store, Telemetry}
-  alias Koma.Job.{Event, Keeper, Preview, Processes, Record, Request, Server}
+  alias Koma.Job.{Event, Followers, Keeper, Preview, Processes, Record, Request, Server}
 
   @type filter :: %{optional(String.t()) => term}
 
@@ -75,11 +75,16 @@ defmodule Koma.Job do
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
   def subscribe(id, after_seq, caller) do
     with {:ok, _record} <- owned(id, caller) do
+      # First joined, then read: what happens in between comes twice and is skipped.
+      Followers.join(id)
+
       {job, events, preview} =
-        live(id, &Server.subscribe(&1, after_seq), fn record ->
+        live(id, &Server.catch_up(&1, after_seq), fn record ->
+          Followers.leave(id)
           {Record.to_map(record), Store.Jobs.events(id, after_seq), nil}
         end)
 
+      Followers.skip(id, job["seq"])
       {:ok, job, events, preview}
     end
   end
@@ -87,8 +92,10 @@ defmodule Koma.Job do
   @doc "Ends that: no message about the job comes any more."
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
-    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.unsubscribe/1)
-    flush(id)
+    Followers.leave(id)
+    # Whatever its process sends, it has sent before it answers this.
+    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.get/1)
+    Followers.forget(id)
   end
 
   @doc """
@@ -141,14 +148,5 @@ defmodule Koma.Job do
     {:ok, ask.(pid)}
   catch
     :exit, _ended_meanwhile -> :gone
-  end
-
-  defp flush(id) do
-    receive do
-      {:koma_event, ^id, _event} -> flush(id)
-      {:koma_preview, ^id, _preview} -> flush(id)
-    after
-      0 -> :ok
-    end
   end
 end

@@ -56,10 +56,11 @@ defmodule Koma.ModelNode do
         Supervisor.child_spec({Server, arguments}, id: {Server, spec.name}, shutdown: 5_000)
       end
 
-    children = [{Registry, keys: :unique, name: @registry}, Catalogue | nodes]
-
     # A server dies only of an error in the gateway; its Python process dying is its daily work.
     # So many deaths are allowed that one model node never takes the others down.
-    Supervisor.init(children, strategy: :one_for_one, max_restarts: 1_000, max_seconds: 10)
+    flags = [strategy: :one_for_one, max_restarts: 1_000, max_seconds: 10]
+    servers = %{id: :servers, type: :supervisor, start: {Supervisor, :start_link, [nodes, flags]}}
+    children = [{Registry, keys: :unique, name: @registry}, Catalogue, servers]
+    Supervisor.init(children, strategy: :rest_for_one)
   end
 end

@@ -3,7 +3,7 @@ defmodule Koma.Supervisor do
   Everything that runs, started from left to right, stopped from right to left.
 
       Koma.Supervisor (one_for_one)
-      ├── Telemetry
+      ├── Telemetry, Followers  who listens to what; outlive a crash of Core
       ├── Core (rest_for_one)   Store → ModelNodes → Scheduler → Queues → Jobs
       └── Edge                  what listens; calls the façade `Koma` only
 
@@ -22,7 +22,7 @@ defmodule Koma.Supervisor do
   @impl Supervisor
   def init(options) do
     Options.put(options)
-    children = [Koma.Telemetry, {Koma.Core, options}, {Koma.Edge, options}]
+    children = [Koma.Telemetry, Koma.Job.Followers, {Koma.Core, options}, {Koma.Edge, options}]
     Supervisor.init(children, strategy: :one_for_one)
   end
 end

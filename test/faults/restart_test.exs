@@ -70,7 +70,7 @@ defmodule Koma.Faults.RestartTest do
     script = """
     options = Koma.CoreCase.options(#{inspect(dir)}, [])
     Koma.Options.put(options)
-    {:ok, _} = Koma.Telemetry.start_link(nil)
+    {:ok, _} = Supervisor.start_link([Koma.Telemetry, Koma.Job.Followers], strategy: :one_for_one)
     {:ok, _} = Koma.Core.start_link(options)
     Koma.CoreCase.await_ready()
     params = %{"steps" => 10, "step_ms" => 10}

@@ -30,7 +30,12 @@ defmodule Koma.CoreCase do
     {wait?, overrides} = Keyword.pop(overrides, :wait, true)
     options = options(dir, overrides)
     Options.put(options)
-    if GenServer.whereis(Koma.Telemetry) == nil, do: start_supervised!(Koma.Telemetry)
+
+    if GenServer.whereis(Koma.Telemetry) == nil do
+      start_supervised!(Koma.Telemetry)
+      start_supervised!(Koma.Job.Followers)
+    end
+
     start_supervised!({Koma.Core, options})
     if wait?, do: await_ready()
     :ok

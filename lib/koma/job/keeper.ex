@@ -8,7 +8,7 @@ defmodule Koma.Job.Keeper do
   require Logger
 
   alias Koma.{Error, Queue, Store}
-  alias Koma.Job.{Processes, Record, Server}
+  alias Koma.Job.{Followers, Processes, Record, Server}
 
   @max_crashes 3
 
@@ -97,7 +97,9 @@ defmodule Koma.Job.Keeper do
   # Without a process: the events are written here.
   defp fail(record, error) do
     event = Record.event(record, "failed", Error.to_map(error))
-    Store.Jobs.append(Record.apply(record, event), event)
+    :ok = Store.Jobs.append(Record.apply(record, event), event)
+    Followers.tell(record.id, event)
+    Followers.ended(record.id)
   end
 
   defp monitor(state, id, pid), do: put_in(state.jobs[Process.monitor(pid)], id)

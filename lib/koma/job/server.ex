@@ -12,7 +12,7 @@ defmodule Koma.Job.Server do
   require Logger
 
   alias Koma.{Error, ModelNode, Options, Queue, Scheduler, Store, Telemetry}
-  alias Koma.Job.{Event, Outputs, Preview, Record, Subscribers}
+  alias Koma.Job.{Event, Followers, Outputs, Preview, Record}
   alias Koma.Scheduler.Lease
   alias Koma.Store.Artifacts
   alias Koma.Wire.Messages
@@ -26,8 +26,7 @@ defmodule Koma.Job.Server do
     :preview,
     :queued_at,
     :started_at,
-    total: 0,
-    subscribers: Subscribers.new()
+    total: 0
   ]
 
   @type t :: %__MODULE__{record: Record.t(), attempt: non_neg_integer}
@@ -53,13 +52,13 @@ defmodule Koma.Job.Server do
   @spec fail(GenServer.server(), Error.t()) :: :ok
   def fail(job, error), do: GenServer.call(job, {:fail, error}, :infinity)
 
-  @doc "Lets the calling process follow the job; see `Koma.subscribe/3`."
-  @spec subscribe(GenServer.server(), non_neg_integer) :: {map, [Event.t()], Preview.t() | nil}
-  def subscribe(job, after_seq), do: GenServer.call(job, {:subscribe, after_seq}, :infinity)
-
-  @doc "Ends that; returns after the last message was sent."
-  @spec unsubscribe(GenServer.server()) :: :ok
-  def unsubscribe(job), do: GenServer.call(job, :unsubscribe, :infinity)
+  @doc """
+  What a follower that just joined needs: the job, its events after a number, the latest preview.
+  Every later event is told to it.
+  """
+  @spec catch_up(GenServer.server(), non_neg_integer) ::
+          {map, [Event.t()], Preview.t() | nil}
+  def catch_up(job, after_seq), do: GenServer.call(job, {:catch_up, after_seq}, :infinity)
 
   @impl GenServer
   def init(record) do
@@ -70,6 +69,7 @@ defmodule Koma.Job.Server do
   @impl GenServer
   def handle_continue(:enter, %{record: record} = state) do
     start_deadline(record)
+    tell_untold(record)
 
     case record.state do
       "running" -> {:noreply, interrupted(state)}
@@ -93,14 +93,8 @@ defmodule Koma.Job.Server do
     {:stop, :normal, state}
   end
 
-  def handle_call({:subscribe, after_seq}, {pid, _tag}, state) do
-    state = %{state | subscribers: Subscribers.add(state.subscribers, pid)}
-    events = Store.Jobs.events(state.record.id, after_seq)
-    {:reply, {to_map(state), events, state.preview}, state}
-  end
-
-  def handle_call(:unsubscribe, {pid, _tag}, state) do
-    {:reply, :ok, %{state | subscribers: Subscribers.delete(state.subscribers, pid)}}
+  def handle_call({:catch_up, after_seq}, _from, %{record: record} = state) do
+    {:reply, {to_map(state), Store.Jobs.events(record.id, after_seq), state.preview}, state}
   end
 
   @impl GenServer
@@ -118,10 +112,6 @@ defmodule Koma.Job.Server do
   def handle_info({:DOWN, ref, :process, _pid, _reason}, %{ref: ref} = state) do
     error = Error.new("node_crashed", "The process of #{state.lease.node} in the gateway died")
     model_node({:lost, error}, state)
-  end
-
-  def handle_info({:DOWN, _ref, :process, pid, _reason}, state) do
-    {:noreply, %{state | subscribers: Subscribers.delete(state.subscribers, pid)}}
   end
 
   def handle_info(:deadline, state) do
@@ -167,7 +157,7 @@ defmodule Koma.Job.Server do
   end
 
   defp submit(%{record: record} = state, inputs, dir) do
-    watched = record.priority == "interactive" or not Subscribers.empty?(state.subscribers)
+    watched = record.priority == "interactive" or Followers.any?(record.id)
 
     %Messages.Submit{
       id: record.id,
@@ -229,7 +219,7 @@ defmodule Koma.Job.Server do
   defp model_node(%Messages.Preview{} = preview, state) do
     fields = preview |> Map.from_struct() |> Map.delete(:id) |> Map.put(:total, state.total)
     preview = struct!(Preview, fields)
-    Subscribers.preview(state.subscribers, state.record.id, preview)
+    Followers.show(state.record.id, preview)
     {:noreply, %{state | preview: preview}}
   end
 
@@ -310,6 +300,7 @@ defmodule Koma.Job.Server do
   defp finish(state, type, data, code) do
     remove_work_dir(state)
     state = emit(state, type, data)
+    Followers.ended(state.record.id)
     duration = System.system_time(:millisecond) - state.record.created_at
     measure(state, :finished, %{duration_ms: duration}, %{state: type, code: code})
     state
@@ -357,8 +348,14 @@ defmodule Koma.Job.Server do
     event = Record.event(record, type, data)
     record = Record.apply(record, event)
     :ok = Store.Jobs.append(record, event)
-    Subscribers.event(state.subscribers, record.id, event)
+    Followers.tell(record.id, event)
     %{state | record: record}
+  end
+
+  # The process before this one, or the store, may have died between storing and telling.
+  defp tell_untold(%Record{id: id}) do
+    told = Followers.told(id)
+    if told, do: Enum.each(Store.Jobs.events(id, told), &Followers.tell(id, &1))
   end
 
   defp measure(%{record: record}, event, measurements, metadata) do

@@ -1,0 +1,93 @@
+defmodule Koma.Job.Followers do
+  @moduledoc """
+  The processes that follow jobs, by job id. All get every event; a preview goes only to those
+  whose mailbox is short, since a newer one will come.
+
+  They are kept outside the jobs' processes, and outside `Koma.Core`, so that whoever follows a
+  job goes on following it when its process, or all of Core, has to start again. The number of
+  the last event that was told is kept here, too: a job that starts again first tells what was
+  stored but not told.
+  """
+
+  alias Koma.Job.{Event, Preview}
+
+  # A reader this far behind would see old previews.
+  @long_mailbox 32
+
+  @doc "The registry of followers."
+  @spec child_spec(term) :: Supervisor.child_spec()
+  def child_spec(_options), do: Registry.child_spec(keys: :duplicate, name: __MODULE__)
+
+  @doc "The calling process follows the job; twice is the same as once."
+  @spec join(String.t()) :: :ok
+  def join(id) do
+    leave(id)
+    {:ok, _registry} = Registry.register(__MODULE__, id, nil)
+    :ok
+  end
+
+  @doc "The calling process does not follow it any more."
+  @spec leave(String.t()) :: :ok
+  def leave(id), do: Registry.unregister(__MODULE__, id)
+
+  @doc "Whether anybody follows the job."
+  @spec any?(String.t()) :: boolean
+  def any?(id), do: pids(id) != []
+
+  @doc "Tells everybody of a stored event."
+  @spec tell(String.t(), Event.t()) :: :ok
+  def tell(id, %Event{seq: seq} = event) do
+    for pid <- pids(id), do: send(pid, {:koma_event, id, event})
+    Registry.put_meta(__MODULE__, {:told, id}, seq)
+  end
+
+  @doc "The number of the last event that was told; nil when none was since the start of the BEAM."
+  @spec told(String.t()) :: pos_integer | nil
+  def told(id) do
+    case Registry.meta(__MODULE__, {:told, id}) do
+      {:ok, seq} -> seq
+      :error -> nil
+    end
+  end
+
+  @doc "The job has ended: no more will be told."
+  @spec ended(String.t()) :: :ok
+  def ended(id), do: Registry.delete_meta(__MODULE__, {:told, id})
+
+  @doc "Shows a preview to those who keep up."
+  @spec show(String.t(), Preview.t()) :: :ok
+  def show(id, %Preview{} = preview) do
+    for pid <- pids(id), keeps_up?(pid), do: send(pid, {:koma_preview, id, preview})
+    :ok
+  end
+
+  @doc "Takes the events up to `seq` out of the calling process's mailbox: it knows them."
+  @spec skip(String.t(), non_neg_integer) :: :ok
+  def skip(id, seq) do
+    receive do
+      {:koma_event, ^id, %Event{seq: known}} when known <= seq -> skip(id, seq)
+    after
+      0 -> :ok
+    end
+  end
+
+  @doc "Takes everything about a job out of the calling process's mailbox."
+  @spec forget(String.t()) :: :ok
+  def forget(id) do
+    receive do
+      {:koma_event, ^id, _event} -> forget(id)
+      {:koma_preview, ^id, _preview} -> forget(id)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp pids(id), do: for({pid, _value} <- Registry.lookup(__MODULE__, id), do: pid)
+
+  defp keeps_up?(pid) do
+    case Process.info(pid, :message_queue_len) do
+      {:message_queue_len, length} -> length < @long_mailbox
+      nil -> false
+    end
+  end
+end
