@@ -133,7 +133,7 @@ def test_turns_that_share_a_prefix_see_what_they_would_see_alone(parts: Any) -> 
     for ids in asked:
         row += ids + [layout.tokenizer.pad_token_id] * (TURN_LENGTH - len(ids))
     at_pictures = torch.tensor([i for i, token in enumerate(row) if token == model.config.image_token_id])
-    mask, positions = turn_geometry(len(prefix), 2, TURN_LENGTH, torch.device("cpu"))
+    mask, positions = turn_geometry(len(prefix), len(row), TURN_LENGTH, torch.device("cpu"))
     with torch.no_grad():
         shared, _ = answer_logits(model, torch.tensor([row] * 2), pixels, at_pictures, mask, positions)
         for turn, ids in enumerate(asked):

@@ -16,6 +16,7 @@ from koma.training.world.degrade import degrade
 from koma.training.world.judge import Judge, Verdict, save_judge
 from koma.training.world.render import Renderer
 from koma.training.world.scene import SceneBatch, sample_batch
+from koma.training.world.transfer import on_device
 
 DAMAGE = 2.0
 """Strength of the damage to its pictures, so that it bears the artefacts of generators."""
@@ -51,10 +52,8 @@ class JudgeRun(Run):
         clips = self.renderer.frames_at(scenes, torch.tensor(JUDGE_FRAMES))
         verdict: Verdict = self.watch(degrade(clips, generator, DAMAGE))
         assert verdict.motion is not None
-        shown = present(scenes).to(clips.device)
-        background, motion = (
-            torch.from_numpy(t).to(clips.device) for t in (scenes.background, scenes.motion)
-        )
+        shown = on_device(present(scenes), clips.device)
+        background, motion = (on_device(t, clips.device) for t in (scenes.background, scenes.motion))
         objects = functional.binary_cross_entropy_with_logits(verdict.objects.float(), shown) * len(OBJECTS)
         place = functional.cross_entropy(verdict.background.float(), background)
         moved = functional.cross_entropy(verdict.motion.float(), motion)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,11 +35,14 @@ from koma.training.world.degrade import degrade
 from koma.training.world.judge import ABSENT
 from koma.training.world.render import Renderer
 from koma.training.world.scene import MAX_OBJECTS, Medium, SceneBatch, sample_batch
+from koma.training.world.transfer import on_device
 
 TURNS = 5
 """Dialogues about one clip."""
 TURN_LENGTH = 32
 """Tokens kept for one dialogue; the grammar's longest is a little shorter."""
+ALIGNMENT = 16
+"""Chats are padded to a multiple of so many tokens, which fast attention kernels want of a mask."""
 IMAGE_SHARE = 0.2
 """Share of steps on single pictures."""
 IMAGES_PER_CLIP = 4
@@ -78,11 +80,11 @@ class Guide(nn.Module):
 
         Every object is named by the patch that shows it best; the mean patch tells centres and sizes.
         """
-        shown = present(scenes).to(patches.device)[:, None].expand(-1, len(times), -1)
+        shown = on_device(present(scenes), patches.device)[:, None].expand(-1, len(times), -1)
         scores = self.objects(patches).amax(2).float()
         named = functional.binary_cross_entropy_with_logits(scores, shown) * len(OBJECTS)
         start, end = (torch.from_numpy(path).flatten(1)[:, None] for path in (scenes.start, scenes.end))
-        path = torch.lerp(start, end, times[:, None]).to(patches.device, non_blocking=True)
+        path = on_device(torch.lerp(start, end, times[:, None]), patches.device)
         return named + PLACES_WEIGHT * functional.mse_loss(self.places(patches.mean(2)).float(), path)
 
 
@@ -177,7 +179,7 @@ class SmolVLM2Run(Run):
     def _chat(self, scenes: SceneBatch, medium: Medium, timing: Timing, rng: np.random.Generator) -> Chat:
         """Lay out `TURNS` dialogues about every scene behind the common media prefix."""
         prefix = self.layout.image_prefix() if medium == "image" else self.layout.video_prefix(timing)
-        length = len(prefix) + TURNS * TURN_LENGTH
+        length = -(-(len(prefix) + TURNS * TURN_LENGTH) // ALIGNMENT) * ALIGNMENT
         ids = np.full((len(scenes), length), self.tokenizer.pad_token_id, np.int64)
         labels = np.full((len(scenes), length), IGNORED, np.int64)
         ids[:, : len(prefix)] = prefix
@@ -187,19 +189,19 @@ class SmolVLM2Run(Run):
                 start = len(prefix) + turn * TURN_LENGTH
                 ids[row, start : start + len(tokens)] = tokens
                 labels[row, start : start + len(tokens)] = targets
-        mask, positions = turn_geometry(len(prefix), TURNS, TURN_LENGTH, self.device)
+        mask, positions = turn_geometry(len(prefix), length, TURN_LENGTH, self.device)
         at_pictures = np.flatnonzero(ids[0] == self.model.config.image_token_id)
-        shared = _on(at_pictures, self.device), mask, positions
-        return Chat(_on(ids, self.device), _on(labels, self.device), *shared)
+        shared = on_device(at_pictures, self.device), mask, positions
+        return Chat(on_device(ids, self.device), on_device(labels, self.device), *shared)
 
 
 @lru_cache(maxsize=32)
-def turn_geometry(prefix: int, turns: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the attention mask `[1, 1, L, L]` and positions `[1, L]` of turns that share a prefix.
+def turn_geometry(prefix: int, total: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return attention mask `[1, 1, total, total]` and positions `[1, total]` of turns behind one prefix.
 
     A token sees the prefix and its own turn up to itself; every turn's positions follow the prefix.
     """
-    index = torch.arange(prefix + turns * length, device=device)
+    index = torch.arange(total, device=device)
     turn = torch.where(index < prefix, -1, (index - prefix) // length)
     same = (turn[None, :] == -1) | (turn[None, :] == turn[:, None])
     mask = (same & (index[None, :] <= index[:, None]))[None, None]
@@ -214,8 +216,3 @@ def unusual_timing(rng: np.random.Generator) -> Timing:
     count = int(rng.integers(4, 13))
     indices = np.unique(np.linspace(0, total - 1, count, dtype=int))
     return Timing(tuple(float(i) / (total - 1) for i in indices), fps, total)
-
-
-def _on(array: NDArray[np.int64], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

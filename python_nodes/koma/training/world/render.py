@@ -13,6 +13,7 @@ from torch.nn import functional
 from .backgrounds import paint_backgrounds
 from .scene import MAX_OBJECTS, SceneBatch
 from .sprites import atlas
+from .transfer import on_device
 
 LARGEST_SCALE = 0.6
 BORDER = 3
@@ -55,17 +56,18 @@ class Renderer:
     def _draw_chunk(self, batch: SceneBatch, times: Tensor) -> Tensor:
         """Compose one chunk in float32 [0, 255] and round."""
         start, end = torch.from_numpy(batch.start), torch.from_numpy(batch.end)
-        path = torch.lerp(start[:, None], end[:, None], times[None, :, None, None]).to(self.device)
-        kind = torch.from_numpy(batch.kind).to(self.device)
-        flip = torch.from_numpy(batch.flip).to(self.device)
-        ground = self._backgrounds[torch.from_numpy(batch.background).to(self.device)]
+        path = torch.lerp(start[:, None], end[:, None], times[None, :, None, None])
+        path = on_device(path, self.device)
+        kind = on_device(batch.kind, self.device)
+        flip = on_device(batch.flip, self.device)
+        ground = self._backgrounds[on_device(batch.background, self.device)]
         canvas = ground[:, None].expand(-1, len(times), -1, -1, -1)
         for i in range(MAX_OBJECTS):
             shown = batch.count > i
             if shown.all():
                 canvas = self._over(canvas, kind[:, i], flip[:, i], path[:, :, i])
             elif shown.any():
-                rows = torch.from_numpy(shown.nonzero()[0]).to(self.device)
+                rows = on_device(shown.nonzero()[0], self.device)
                 canvas = canvas.contiguous()
                 canvas[rows] = self._over(canvas[rows], kind[rows, i], flip[rows, i], path[rows, :, i])
         return (canvas + 0.5).clamp(0, 255).to(torch.uint8)
