@@ -165,7 +165,7 @@ class LTXRun(Run):
         missing = length - batch.ids.shape[1]
         ids = nn.functional.pad(batch.ids, (0, missing), value=self.tokenizer.pad_token_id)
         states: Tensor = self.text_encoder(ids)[0]
-        return states[:, :TEXT_TOKENS]
+        return states[:, :TEXT_TOKENS].contiguous()
 
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         encoded = self.tokenizer(
