@@ -100,10 +100,11 @@ def test_a_failed_stage_says_why() -> None:
 
 
 def test_half_blocks_keep_the_shape_and_the_colour_of_an_image() -> None:
-    text = half_blocks(png(80, 40), 20)
+    text = half_blocks(png(80, 40), 20, 30)
     assert text.plain.splitlines() == ["▀" * 20] * 5
     assert str(text.spans[0].style) == "#ff0000 on #ff0000"
+    assert half_blocks(png(80, 40), 20, 2).plain.splitlines() == ["▀" * 8] * 2
 
 
 def test_a_preview_that_is_no_image_shows_nothing() -> None:
-    assert half_blocks(b"not an image", 20).plain == ""
+    assert half_blocks(b"not an image", 20, 30).plain == ""

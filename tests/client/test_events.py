@@ -101,6 +101,7 @@ def test_the_end_of_a_pipeline_names_its_outputs() -> None:
     event = parse_pipeline_event("completed", {**NUMBERS, "outputs": {"image.image": OUTPUT}})
     assert isinstance(event, events.PipelineCompleted)
     assert event.outputs["image.image"].size == 9
+    assert name_of(event) == "completed"
     assert terminal(event)
 
 
@@ -110,6 +111,7 @@ def test_a_failed_pipeline_names_its_stage() -> None:
     )
     assert isinstance(event, events.Failed)
     assert event.stage == "video"
+    assert name_of(event) == "failed"
 
 
 def test_a_stage_event_without_payload_is_named() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 
 from koma.client import Event, Preview, Progress, Queued, Retrying, Started, Token
-from koma.client.events import Cancelled, Completed, Expired, Failed, name_of
+from koma.client.events import Cancelled, Completed, Expired, Failed, PipelineCompleted, name_of
 
 LINE_EVERY = 1.0  # seconds between two lines of progress in a log
 
@@ -123,7 +123,7 @@ def sentence(event: Event) -> str:
             return f"{phase} {step}/{total}" + (f", {eta / 1000:.1f} s left" if eta else "")
         case Retrying(code=code, message=message):
             return f"attempt ended ({code}: {message}); it runs again"
-        case Completed():
+        case Completed() | PipelineCompleted():
             return "done"
         case Failed() | Cancelled() | Expired():
             return f"{event.code}: {event.message}"

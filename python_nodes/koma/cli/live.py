@@ -17,6 +17,7 @@ from koma.client import events
 from koma.client.events import Event, Preview, terminal
 
 PREVIEW_COLUMNS = 40
+OTHER_LINES = 14  # of the terminal, kept free for text and bars
 TEXT_LINES = 8
 
 
@@ -34,7 +35,8 @@ class LiveDisplay:
         )
         self._tasks: dict[str, TaskID] = {}
         self._texts: dict[str, str] = {}
-        self._previews: dict[str, Text] = {}
+        self._preview: tuple[str, Text] | None = None
+        self._room = console.height - OTHER_LINES
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> Self:
@@ -42,7 +44,7 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._previews.clear()
+        self._preview = None
         self._texts.clear()
         self._live.stop()
 
@@ -55,6 +57,8 @@ class LiveDisplay:
             case events.Progress(step=step, total=total):
                 state = sentence(event).partition(", ")[2]
                 self._bars.update(self._task(stage), total=total, completed=step, state=state)
+            case events.PipelineCompleted():
+                return  # each stage has its bar
             case events.Token(text=text):
                 self._texts[stage] = self._texts.get(stage, "") + text
             case _:
@@ -64,7 +68,8 @@ class LiveDisplay:
 
     def preview(self, stage: str, preview: Preview, path: Path | None) -> None:
         """Show the latest preview in half blocks."""
-        self._previews[stage] = half_blocks(preview.data, PREVIEW_COLUMNS)
+        if self._room > 0:
+            self._preview = (stage, half_blocks(preview.data, PREVIEW_COLUMNS, self._room))
 
     def transfer(self, what: str, done: int, total: int | None) -> None:
         """Show bytes that were sent or received."""
@@ -85,7 +90,8 @@ class LiveDisplay:
             self._bars.update(task.id, total=task.total or 1, completed=task.total or 1)
         else:
             self._bars.stop_task(task.id)
-        self._previews.pop(stage, None)
+        if self._preview is not None and self._preview[0] == stage:
+            self._preview = None
 
     def _task(self, stage: str) -> TaskID:
         if stage not in self._tasks:
@@ -98,18 +104,23 @@ class LiveDisplay:
             for stage, text in self._texts.items()
             if text
         ]
-        parts.extend(self._previews.values())
+        if self._preview is not None:
+            parts.append(self._preview[1])
         return Group(*parts, self._bars)
 
 
-def half_blocks(image: bytes, columns: int) -> Text:
-    """Return an image in Unicode half blocks, two pixels a character; empty where it cannot be decoded."""
+def half_blocks(image: bytes, columns: int, lines: int) -> Text:
+    """Return an image in Unicode half blocks, two pixels a character, at most so wide and so high.
+
+    Empty where the image cannot be decoded.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         picture = Image.open(io.BytesIO(image)).convert("RGB")
     except (UnidentifiedImageError, OSError):
         return Text()
+    columns = min(columns, max(1, round(lines * 2 * picture.width / picture.height)))
     rows = max(1, round(columns * picture.height / picture.width / 2))
     pixels = picture.resize((columns, rows * 2)).tobytes()
     text = Text()

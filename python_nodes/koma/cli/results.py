@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ def numbered(path: Path, count: int) -> list[Path]:
     return [path, *(path.with_stem(f"{path.stem}_{number}") for number in range(2, count + 1))]
 
 
-def tell_files(common: Common, outputs: Iterable[tuple[Output, Path | None]], end: Mapping[str, Any]) -> None:
+def tell_files(common: Common, outputs: Sequence[tuple[Output, Path | None]], end: Mapping[str, Any]) -> None:
     """Report the end: one JSON line with every output and its path, or the paths on stdout."""
-    outputs = list(outputs)
     if common.json:
         emit({"event": "result", **end, "outputs": [described(output, path) for output, path in outputs]})
         return

@@ -68,15 +68,11 @@ async def tell_story(common: Common, file: Path, out: Path, params: dict[str, di
         caption = end.outputs.get("caption.text")
         if caption is not None and not common.json:
             print(f"caption: {await text_of(client, caption)}", file=sys.stderr)
-        saved = [await _save(client, name, output, out, common.force) for name, output in end.outputs.items()]
+        names = [name for name in FILES if name in end.outputs]
+        saved = [await _save(client, end.outputs[name], out / FILES[name], common.force) for name in names]
         tell_files(common, saved, {"id": pipeline.id})
 
 
-async def _save(
-    client: Client, name: str, output: Output, out: Path, force: bool
-) -> tuple[Output, Path | None]:
-    if name not in FILES:
-        return output, None
-    path = out / FILES[name]
+async def _save(client: Client, output: Output, path: Path, force: bool) -> tuple[Output, Path]:
     await save(client, output, path, overwrite=force)
     return output, path

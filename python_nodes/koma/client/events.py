@@ -163,7 +163,7 @@ def name_of(event: Event) -> str:
     """Return the event's name in the public interface."""
     if isinstance(event, Unknown):
         return event.event
-    known = {kind: name for name, kind in {**PIPELINE_EVENTS, **JOB_EVENTS}.items()}
+    known = {kind: name for name, kind in (*PIPELINE_EVENTS.items(), *JOB_EVENTS.items())}
     return "stage" if isinstance(event, StageEvent) else known[type(event)]
 
 
