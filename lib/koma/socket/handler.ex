@@ -97,7 +97,7 @@ defmodule Koma.Socket.Handler do
 
   # A client that offers protocols drops a connection that takes none of them.
   defp accept_protocol(req) do
-    if "phoenix" in (:cowboy_req.parse_header("sec-websocket-protocol", req) || []),
+    if "phoenix" in :cowboy_req.parse_header("sec-websocket-protocol", req, []),
       do: :cowboy_req.set_resp_header("sec-websocket-protocol", "phoenix", req),
       else: req
   end
