@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 otp_apps=(erts kernel stdlib crypto ssl public_key inets mnesia os_mon)
 libs=("$ELIXIR_EBIN" "$(dirname "$ELIXIR_EBIN")/../logger/ebin")
 for app in cowboy ranch cowlib; do libs+=(vendor/otp/"$app"-*/ebin); done
-for app in jiffy eredis; do libs+=(/usr/lib/erlang/lib/"$app"-*/ebin); done
+for app in jiffy redis_client; do libs+=(/usr/lib/erlang/lib/"$app"-*/ebin); done
 mkdir -p .cache
 # From OTP 26 on, calls of unknown functions are reported unless told otherwise.
 no_unknown=()

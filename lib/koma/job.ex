@@ -32,7 +32,7 @@ defmodule Koma.Job do
   defp start(record) do
     metadata = Map.take(record, [:id, :task, :model])
     Telemetry.execute([:koma, :job, :accepted], %{count: 1}, metadata)
-    {:ok, pid} = Processes.start(record)
+    pid = Processes.start(record)
     Keeper.watch(record.id, pid)
     live(record.id, &Server.get/1, fn stored -> Record.to_map(stored) end)
   end

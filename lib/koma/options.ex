@@ -15,7 +15,7 @@ defmodule Koma.Options do
     edge: {:boolean, true, "whether to listen at all"},
     max_upload_bytes: {:integer, 1, nil, 512 * 1024 * 1024, "largest artifact"},
     # store
-    data_dir: {:string, "data", "folder of jobs and artifacts"},
+    data_dir: {:path, "data", "folder of jobs and artifacts"},
     retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
     journal_bytes:
       {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
@@ -25,7 +25,7 @@ defmodule Koma.Options do
     drain_ms: {:integer, 0, nil, 10_000, "how long running jobs may go on at a stop"},
     # model nodes
     python: {:string, "python3", "interpreter of the model nodes"},
-    python_path: {:string, "python_nodes", "folder of the Python package"},
+    python_path: {:path, "python_nodes", "folder of the Python package"},
     node_command: {:command, nil, "what starts a model node; nil: `<python> -m koma.port`"},
     models: {:models, [], "entries of config/models.exs"},
     hello_timeout_ms: {:integer, 1, nil, 60_000, "from start to the first message"},
@@ -123,6 +123,11 @@ defmodule Koma.Options do
   end
 
   defp check({:string, _default, _meaning}, value) when is_binary(value), do: {:ok, value}
+  # Model nodes get such paths, and they may run in another folder.
+  defp check({:path, _default, _meaning}, value) when is_binary(value) do
+    {:ok, Path.expand(value)}
+  end
+
   defp check({:optional_string, _default, _meaning}, nil), do: {:ok, nil}
   defp check({:optional_string, _default, _meaning}, v) when is_binary(v), do: {:ok, v}
   defp check({:boolean, _default, _meaning}, value) when is_boolean(value), do: {:ok, value}

@@ -47,13 +47,8 @@ defmodule Koma.Faults.RestartTest do
   end
 
   test "SIGKILL of the BEAM loses none of the accepted jobs and answers none twice", %{dir: dir} do
-    {port, ids} = other_beam(dir, 30)
-    python = model_nodes_of_other_beam()
-    assert python != []
-    {:os_pid, os_pid} = Port.info(port, :os_pid)
-    System.cmd("kill", ["-KILL", "#{os_pid}"])
-    assert_receive {^port, {:exit_status, _}}, 5_000
-    eventually(fn -> Enum.all?(python, &(not alive?(&1))) end)
+    {port, ids} = other_beam(dir, 30, %{"steps" => 10, "step_ms" => 10})
+    kill_beam(port)
 
     start_core(dir, wait: false)
 
@@ -65,16 +60,30 @@ defmodule Koma.Faults.RestartTest do
     end
   end
 
+  test "a hung model node does not outlive a BEAM that was killed", %{dir: dir} do
+    {port, [_id]} = other_beam(dir, 1, %{"fail" => "hang_gil", "fail_at" => 2})
+    kill_beam(port)
+  end
+
+  # Kills the other gateway and waits until its model nodes are gone, too.
+  defp kill_beam(port) do
+    python = model_nodes_of_other_beam()
+    assert python != []
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    System.cmd("kill", ["-KILL", "#{os_pid}"])
+    assert_receive {^port, {:exit_status, _}}, 5_000
+    eventually(fn -> Enum.all?(python, &(not alive?(&1))) end)
+  end
+
   # A gateway in an operating system process of its own, with `count` accepted jobs, some running.
-  defp other_beam(dir, count) do
+  defp other_beam(dir, count, params) do
     script = """
     options = Koma.CoreCase.options(#{inspect(dir)}, [])
     Koma.Options.put(options)
     {:ok, _} = Supervisor.start_link([Koma.Telemetry, Koma.Job.Followers], strategy: :one_for_one)
     {:ok, _} = Koma.Core.start_link(options)
     Koma.CoreCase.await_ready()
-    params = %{"steps" => 10, "step_ms" => 10}
-    ids = for _ <- 1..#{count}, do: Koma.CoreCase.submit!(params)["id"]
+    ids = for _ <- 1..#{count}, do: Koma.CoreCase.submit!(#{inspect(params)})["id"]
     Koma.CoreCase.await_step(hd(ids))
     IO.puts("IDS " <> Enum.join(ids, " "))
     Process.sleep(:infinity)

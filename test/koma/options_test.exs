@@ -27,6 +27,10 @@ defmodule Koma.OptionsTest do
     end
   end
 
+  test "folders become absolute, because model nodes get them" do
+    assert Options.new!(data_dir: "x/../y").data_dir == Path.expand("y")
+  end
+
   test "two checkpoints of one family, or one name twice, are refused" do
     other = %{@toy | checkpoint: "other"}
     assert {:error, message} = Options.new(models: [@toy, %{other | name: "toy2"}])
@@ -38,7 +42,7 @@ defmodule Koma.OptionsTest do
   test "every option has a default, and the defaults are allowed" do
     for {key, default, meaning} <- Options.documented() do
       assert {:ok, options} = Options.new([{key, default}])
-      assert Map.fetch!(options, key) == default or key == :data_dir
+      assert Map.fetch!(options, key) == default or key in [:data_dir, :python_path]
       assert meaning != ""
     end
   end

@@ -81,7 +81,7 @@ defmodule Koma.Job.Keeper do
   end
 
   defp resume(record, state) do
-    {:ok, pid} = Processes.start(record)
+    pid = Processes.start(record)
     state = monitor(state, record.id, pid)
 
     # It has joined its queue when it answers: the stored order stays the order of the queue.

@@ -11,11 +11,18 @@ defmodule Koma.Job.Processes do
   @spec start_link(term) :: Supervisor.on_start()
   def start_link(_options), do: Supervisor.start_link(__MODULE__, nil, name: __MODULE__)
 
-  @doc "Starts the process of a stored job."
-  @spec start(Record.t()) :: DynamicSupervisor.on_start_child()
+  @doc """
+  The process of a stored job, started if need be: while the core starts again, the keeper may
+  have found a job before the one who submitted it got here.
+  """
+  @spec start(Record.t()) :: pid
   def start(%Record{id: id} = record) do
     name = {:via, Registry, {@registry, id}}
-    DynamicSupervisor.start_child(@supervisor, {Server, {record, name}})
+
+    case DynamicSupervisor.start_child(@supervisor, {Server, {record, name}}) do
+      {:ok, pid} -> pid
+      {:error, {:already_started, pid}} -> pid
+    end
   end
 
   @doc "The process of a live job."
