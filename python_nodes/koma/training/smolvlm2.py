@@ -45,7 +45,7 @@ ALIGNMENT = 16
 """Chats are padded to a multiple of so many tokens, which fast attention kernels want of a mask."""
 IMAGE_SHARE = 0.2
 """Share of steps on single pictures."""
-IMAGES_PER_CLIP = 4
+IMAGES_PER_CLIP = 2
 """A step on pictures has so many times the samples of a step on clips."""
 USUAL_SHARE = 0.7
 """Share of clip steps with the usual timing; the others vary rate, length and number of frames."""
