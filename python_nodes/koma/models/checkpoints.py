@@ -46,7 +46,7 @@ def resolve(checkpoint: str, family: str) -> Path:
     shipped = SHIPPED / checkpoint / FOLDERS[family]
     if re.fullmatch(r"[\w-]+", checkpoint) and shipped.is_dir():
         return shipped
-    if Path(checkpoint).is_dir():
+    if checkpoint and Path(checkpoint).is_dir():
         return Path(checkpoint)
     if _HUB_ID.fullmatch(checkpoint):
         return _download(checkpoint, family)

@@ -23,11 +23,15 @@ for library in (diffusers, transformers):
 def load_model(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     """Load a model with all of its weights (safetensors only, no pickle), for inference.
 
+    On the device "meta" only the configuration is read: shapes without weights, to count and to check.
+
     Raises:
         KomaError: ``load_failed`` where a file is absent or unreadable, or where weights are missing: the
         libraries
             would fill those with random numbers and only warn.
     """
+    if device.type == "meta":
+        return _skeleton(cls, folder, dtype)
     kind = "torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype"
     try:
         model, info = cls.from_pretrained(
@@ -39,6 +43,18 @@ def load_model(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device)
     if missing:
         raise _failed(folder, f"{len(missing)} weights are missing, the first is {missing[0]}")
     return model.to(device).eval().requires_grad_(False)
+
+
+def _skeleton(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        with torch.device("meta"):
+            if issubclass(cls, diffusers.ModelMixin):
+                model = cls.from_config(cls.load_config(folder, local_files_only=True))
+            else:
+                model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+    except Exception as error:
+        raise _failed(folder, str(error)) from error
+    return model.to(dtype).eval()
 
 
 def load_part(cls: Any, folder: Path) -> Any:

@@ -72,7 +72,8 @@ def _merged(given: Range | None, info: FieldInfo, name: str, manifest: Manifest)
     default = manifest.defaults.get(name, info.default if given is None else given.default)
     annotation: Any = info.annotation
     if given is not None and given.choices:
-        allowed = tuple(value for value in given.choices if value <= bounds.pop("le", value))
+        largest = bounds.get("le", max(given.choices))
+        allowed = tuple(value for value in given.choices if value <= largest)
         annotation, bounds = Literal[allowed], {}
     return annotation, Field(default, description=info.description, **bounds)
 
