@@ -15,7 +15,8 @@ key=$({ erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt(
 plt=.cache/koma-$key.plt
 if [ ! -f "$plt" ]; then
   echo "Building the Dialyzer PLT $plt (once, some minutes)"
-  dialyzer --build_plt --output_plt "$plt.new" --apps "${otp_apps[@]}" -r "${libs[@]}" "${no_unknown[@]}" --quiet || [ $? -eq 2 ]
+  dialyzer -pa "$ELIXIR_EBIN" --build_plt --output_plt "$plt.new" --apps "${otp_apps[@]}" -r "${libs[@]}" "${no_unknown[@]}" --quiet || [ $? -eq 2 ]
   mv "$plt.new" "$plt"
 fi
-dialyzer --plt "$plt" --no_check_plt -Wunmatched_returns "${no_unknown[@]}" -r "$KOMA_EBIN"
+# Elixir is needed to read the debug information of its modules.
+dialyzer -pa "$ELIXIR_EBIN" --plt "$plt" --no_check_plt -Wunmatched_returns "${no_unknown[@]}" -r "$KOMA_EBIN"
