@@ -146,6 +146,17 @@ def test_options_win_over_the_koma_json_of_the_checkpoint(copy: Path) -> None:
     assert runner.loaded.notice == "mine"
 
 
+def test_the_arguments_for_the_stock_pipeline_become_defaults_under_koma_json(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint("amused"), tmp_path / "amused")
+    arguments = {"num_inference_steps": 9, "guidance_scale": 3.5, "temperature": [1, 0], "output_type": "pt"}
+    (folder / "defaults.json").write_text(json.dumps(arguments))
+    (folder / "koma.json").write_text(json.dumps({"defaults": {"guidance_scale": 2.5}}))
+    fields = _load("amused", folder).tasks["image.generate"].params.model_fields
+    assert [fields[name].default for name in ("steps", "guidance_scale", "temperature")] == [9, 2.5, 1.0]
+
+
 @pytest.mark.parametrize(
     "manifest",
     [{"defaults": {"colour": 1}}, {"defaults": {"seed": -1}}, {"maxima": {"sead": 1}}, {"surprise": 1}, [1]],

@@ -97,8 +97,10 @@ def _opened(file: InputFile, field: str) -> Iterator[tuple[Any, Any]]:
                 raise KomaError("invalid_media", f"{field}: has no video track", field=field, value=kind)
             yield container, container.streams.video[0]
     except (av.FFmpegError, ValueError, EOFError) as error:
+        # The whole text of an FFmpegError names the file, which is a path of this machine.
+        reason = getattr(error, "strerror", None) or error
         raise KomaError(
-            "invalid_media", f"{field}: truncated or damaged: {error}", field=field, value=kind
+            "invalid_media", f"{field}: truncated or damaged: {reason}", field=field, value=kind
         ) from error
 
 
