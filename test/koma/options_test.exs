@@ -19,7 +19,9 @@ defmodule Koma.OptionsTest do
         {[node_command: "python"], "node_command"},
         {[models: [%{name: "a"}]], "misses"},
         {[models: [%{name: "a", family: "b", checkpoint: "c", slot: 1}]], "unknown keys [:slot]"},
-        {[models: [%{name: "a", family: "b", checkpoint: "c", slots: 0}]], "positive"}
+        {[models: [%{name: "a", family: "b", checkpoint: "c", slots: 0}]],
+         "slots is not positive"},
+        {[models: [%{name: "a", family: "b", checkpoint: "c", options: %{x: 1}}]], "string keys"}
       ] do
     test "#{inspect(options)} is refused, naming #{words}" do
       assert {:error, message} = Options.new(unquote(Macro.escape(options)))

@@ -41,7 +41,7 @@ defmodule Koma.Job.Followers do
     Registry.put_meta(__MODULE__, {:told, id}, seq)
   end
 
-  @doc "The number of the last event that was told; nil when none was since the start of the BEAM."
+  @doc "The number of the last event that was told; nil when none was by this BEAM."
   @spec told(String.t()) :: pos_integer | nil
   def told(id) do
     case Registry.meta(__MODULE__, {:told, id}) do

@@ -57,27 +57,20 @@ defmodule Koma.Job.Keeper do
     end
   end
 
-  defp start(%Record{id: id} = record, state) do
+  defp start(%Record{} = record, state) do
     cond do
-      record.model not in Queue.families() ->
-        fail(
-          record,
-          Error.new("unavailable", "No model node of #{record.model} is configured any more")
-        )
-
-        state
-
-      Map.get(state.crashes, id, 0) >= @max_crashes ->
-        fail(
-          record,
-          Error.new("internal", "The job's process in the gateway died #{@max_crashes} times")
-        )
-
-        %{state | crashes: Map.delete(state.crashes, id)}
-
-      true ->
-        resume(record, state)
+      record.model not in Queue.families() -> give_up(record, state, not_configured(record))
+      Map.get(state.crashes, record.id, 0) >= @max_crashes -> give_up(record, state, crashed())
+      true -> resume(record, state)
     end
+  end
+
+  defp not_configured(record) do
+    Error.new("unavailable", "No model node of #{record.model} is configured any more")
+  end
+
+  defp crashed do
+    Error.new("internal", "The job's process in the gateway died #{@max_crashes} times")
   end
 
   defp resume(record, state) do
@@ -95,11 +88,12 @@ defmodule Koma.Job.Keeper do
   end
 
   # Without a process: the events are written here.
-  defp fail(record, error) do
+  defp give_up(record, state, error) do
     event = Record.event(record, "failed", Error.to_map(error))
     :ok = Store.Jobs.append(Record.apply(record, event), event)
     Followers.tell(record.id, event)
     Followers.ended(record.id)
+    %{state | crashes: Map.delete(state.crashes, record.id)}
   end
 
   defp monitor(state, id, pid), do: put_in(state.jobs[Process.monitor(pid)], id)

@@ -132,9 +132,8 @@ defmodule Koma.Job.Request do
 
   defp input(name, value, _spec) do
     field = "inputs.#{name}"
-
-    {:error,
-     Error.new("wrong_type", "#{field} must be the id of an artifact", field: field, value: value)}
+    message = "#{field} must be the id of an artifact"
+    {:error, Error.new("wrong_type", message, field: field, value: value)}
   end
 
   defp located(id, field) do

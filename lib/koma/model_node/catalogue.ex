@@ -152,17 +152,15 @@ defmodule Koma.ModelNode.Catalogue do
         unavailable(task)
 
       nearest = Schema.nearest(task, known) ->
-        unknown_task(task, known, "; did you mean #{nearest}?")
+        unknown_task(task, known, "did you mean #{nearest}?")
 
       true ->
-        unknown_task(task, known, "")
+        unknown_task(task, known, "known are #{Enum.join(known, ", ")}")
     end
   end
 
   defp unknown_task(task, known, hint) do
-    message =
-      "There is no task #{inspect(task, printable_limit: 100)}#{hint} Known are #{Enum.join(known, ", ")}"
-
+    message = "There is no task #{inspect(task, printable_limit: 100)}; #{hint}"
     {:error, Error.new("unknown_task", message, field: "task", value: task, bound: known)}
   end
 

@@ -15,13 +15,13 @@ defmodule Koma.ModelNode.Handshake do
   @spec greeted(Ready.t(), Spec.t()) :: {:load, Load.t()} | refusal
   def greeted(%Ready{protocol: protocol} = ready, %Spec{} = spec) do
     cond do
-      protocol != Messages.protocol() ->
+      protocol != (ours = Messages.protocol()) ->
         {:refuse, "protocol_mismatch",
-         "the model node speaks version #{protocol} of the protocol, the gateway #{Messages.protocol()}"}
+         "the model node speaks version #{protocol} of the protocol, the gateway #{ours}"}
 
       spec.family not in ready.families ->
         {:refuse, "load_failed",
-         "there is no family #{inspect(spec.family)}; known are #{Enum.join(ready.families, ", ")}"}
+         "no family #{inspect(spec.family)}; known are #{Enum.join(ready.families, ", ")}"}
 
       true ->
         {:load, load(spec)}

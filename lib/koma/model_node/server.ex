@@ -288,25 +288,18 @@ defmodule Koma.ModelNode.Server do
   defp gone(state, how) do
     OsProcess.clean(state.process)
     failures = if recovered?(state), do: 1, else: state.failures + 1
-
-    pause =
-      Backoff.delay_ms(
-        failures,
-        state.options.restart_min_ms,
-        state.options.restart_max_ms,
-        :rand.uniform()
-      )
-
+    pause = pause_ms(failures, state.options)
     error = state.doom || Error.new("node_crashed", how)
-
-    Logger.error(
-      "#{state.spec.name} is gone: #{error.message} (#{error.code}); again in #{pause} ms"
-    )
-
+    story = "#{error.message} (#{error.code}); again in #{pause} ms"
+    Logger.error("#{state.spec.name} is gone: #{story}")
     tell_down(state, error)
     lost = Pending.lose(state.pending, lost(error, state.spec))
     state = %{state | process: nil, failures: failures, doom: error, pending: lost}
     state |> phase(:waiting) |> timer(pause, :restart)
+  end
+
+  defp pause_ms(failures, %Options{restart_min_ms: min, restart_max_ms: max}) do
+    Backoff.delay_ms(failures, min, max, :rand.uniform())
   end
 
   defp tell_down(state, error) do

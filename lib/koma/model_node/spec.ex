@@ -1,6 +1,8 @@
 defmodule Koma.ModelNode.Spec do
   @moduledoc "What one model node is to serve: one entry of `config/models.exs`, counted out."
 
+  alias Koma.Wire.Msgpack
+
   @enforce_keys [:name, :family, :checkpoint]
   defstruct [:name, :family, :checkpoint, slots: 1, device: "auto", dtype: "auto", options: %{}]
 
@@ -14,7 +16,9 @@ defmodule Koma.ModelNode.Spec do
           options: %{String.t() => term}
         }
 
-  @keys ~w(name family checkpoint count slots device dtype options)a
+  @required ~w(name family checkpoint)a
+  @strings @required ++ ~w(device dtype)a
+  @keys @strings ++ ~w(count slots options)a
 
   @doc """
   Turns entries into one spec per process, named `name-1`, `name-2`, ….
@@ -47,28 +51,29 @@ defmodule Koma.ModelNode.Spec do
   end
 
   defp check(entry) do
-    strings = for key <- ~w(name family checkpoint device dtype)a, do: Map.get(entry, key, "auto")
-    numbers = for key <- ~w(count slots)a, do: Map.get(entry, key, 1)
-
-    cond do
-      (unknown = Map.keys(entry) -- @keys) != [] ->
-        {:error, "unknown keys #{inspect(unknown)}"}
-
-      (missing = ~w(name family checkpoint)a -- Map.keys(entry)) != [] ->
-        {:error, "misses #{inspect(missing)}"}
-
-      not Enum.all?(strings, &is_binary/1) ->
-        {:error, "name, family, checkpoint, device and dtype are strings"}
-
-      not Enum.all?(numbers, &(is_integer(&1) and &1 > 0)) ->
-        {:error, "count and slots are positive integers"}
-
-      not is_map(Map.get(entry, :options, %{})) ->
-        {:error, "options is a map"}
-
-      true ->
-        :ok
+    with :ok <- none(Map.keys(entry) -- @keys, "unknown keys"),
+         :ok <- none(@required -- Map.keys(entry), "misses"),
+         :ok <- all(entry, @strings, &is_binary/1, "a string"),
+         :ok <- all(entry, ~w(count slots)a, &(is_integer(&1) and &1 > 0), "positive") do
+      all(entry, [:options], &travels?/1, "a map with string keys")
     end
+  end
+
+  defp none([], _words), do: :ok
+  defp none(keys, words), do: {:error, "#{words} #{inspect(keys)}"}
+
+  defp all(entry, keys, allowed?, words) do
+    case Enum.find(keys, &(is_map_key(entry, &1) and not allowed?.(entry[&1]))) do
+      nil -> :ok
+      key -> {:error, "#{key} is not #{words}"}
+    end
+  end
+
+  # Options go to the model node as they are.
+  defp travels?(options) do
+    is_map(options) and Msgpack.encode(options) != []
+  rescue
+    ArgumentError -> false
   end
 
   defp distinct_names(specs) do

@@ -8,15 +8,15 @@ defmodule Koma.Store.Jobs do
   opens at once: DETS rebuilds its file after a crash and has no shared sync, and Mnesia ties its
   files to the name of the peer and does not sync on commit.
 
-  **When is it on disk?** An acceptance and the end of a job are synced (`fdatasync`) before anyone
-  is told. The events between are written before anyone is told, but not synced: they survive the
+  **When is it on disk?** An acceptance and the end of a job are synced (`fdatasync`) before
+  anyone is told. The events between are written before anyone is told, but not synced: they survive the
   death of the BEAM, and after a power cut the job is run again from its acceptance.
 
   **In memory** (ETS, read by anyone) are the records, the events of live jobs, and the packed
   events of finished ones, of which the newest `retention_jobs` are kept.
 
-  **Disk full**: acceptances are refused with `storage_full` and the half record is cut off; events
-  of running jobs stay in memory and are written as soon as there is room again.
+  **Disk full**: acceptances are refused with `storage_full` and the half record is cut off;
+  events of running jobs stay in memory and are written as soon as there is room again.
   """
   use GenServer
   require Logger
@@ -90,24 +90,14 @@ defmodule Koma.Store.Jobs do
       :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
     end
 
-    dir = Keyword.fetch!(options, :dir)
-    File.mkdir_p!(dir)
-    path = Path.join(dir, "journal")
+    path = options |> Keyword.fetch!(:dir) |> Path.join("journal")
     retention = Keyword.fetch!(options, :retention_jobs)
-    sound = replay(path, retention)
-    size = rewrite(path, sound)
+    File.mkdir_p!(Path.dirname(path))
+    size = rewrite(path, replay(path, retention))
     {:ok, syncer} = Syncer.start_link(path)
     compact_at = max(Keyword.fetch!(options, :journal_bytes), 2 * size)
-
-    state = %__MODULE__{
-      path: path,
-      file: open(path),
-      syncer: syncer,
-      size: size,
-      compact_at: compact_at
-    }
-
-    {:ok, %{state | retention: retention}}
+    state = %__MODULE__{path: path, file: open(path), syncer: syncer, size: size}
+    {:ok, %{state | compact_at: compact_at, retention: retention}}
   end
 
   @impl GenServer

@@ -4,7 +4,8 @@ defmodule Koma.Wire.Message do
 
   | type | value |
   |---|---|
-  | `:str` `:bin` `:int` `:positive` `:number` `:bool` `:map` `:any` | as docs/wire.md says; `:int` is not negative |
+  | `:str` `:bin` `:number` `:bool` `:map` `:any` | as docs/wire.md says |
+  | `:int` `:positive` | an integer from 0, from 1 |
   | `{:nullable, type}` | that type or nil |
   | `{:list, type}` | a list of that type |
   | `{:map_of, type}` | a map from strings to that type |
