@@ -166,7 +166,7 @@ def _read_bounded(hint: type, bound: int | str, value: Any, where: str) -> Any:
 
 def _read_scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
-        return float(value)
+        return value
     if type(value) is not hint:
         raise _wrong(where, hint.__name__, value)
     return value

@@ -247,6 +247,8 @@ class Engine:
         self._fail(job, error)
 
     def _fail(self, job: Job, error: BaseException) -> None:
+        if job.phase is Phase.CLOSED:  # a late preview of a job that has its result
+            return
         if not is_expected(error):
             _log.error(
                 "job %s failed in phase %s", job.id, job.phase.value, exc_info=error, extra={"job": job.id}
@@ -290,8 +292,9 @@ class Engine:
         self._learn(job)
         timings = {name: round(value, 3) for name, value in job.timings.items()}
         seed = int(getattr(job.request.params, "seed", 0))
-        if not self._roster.close(job, Done(job.id, references, seed, timings)):
+        if job.cancelled or not self._roster.close(job, Done(job.id, references, seed, timings)):
             results.discard(outputs)
+            self._roster.begin(job, Phase.FINISHING)
 
     def _learn(self, job: Job) -> None:
         job.add_time("total_ms", job.age_ms())

@@ -39,7 +39,7 @@ def check_runner(
     kit = _Kit(runner, task, folder, inputs or {}, same or same_bytes)
     _require(len(params) >= 2, "the kit needs at least two sets of parameters")
     check_schemas(runner)
-    alone = [kit.run([values], "alone")[0] for values in params]
+    alone = [kit.run([values], f"alone-{index}")[0] for index, values in enumerate(params)]
     again = kit.run([params[0]], "again")[0]
     _require(kit.same(alone[0], again), "the same seed gave two different results")
     watched = kit.run([params[0]], "watched", previews=True)[0]
@@ -69,7 +69,7 @@ def same_bytes(first: Sequence[Output], second: Sequence[Output]) -> bool:
     """Whether two lists of outputs have equal names, media types and contents."""
 
     def content(output: Output) -> tuple[str, str, bytes]:
-        data = output.text.encode() if output.path is None else output.path.read_bytes()
+        data = (output.text or "").encode() if output.path is None else output.path.read_bytes()
         return output.name, output.media_type, data
 
     return [content(output) for output in first] == [content(output) for output in second]
