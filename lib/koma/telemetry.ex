@@ -67,7 +67,7 @@ defmodule Koma.Telemetry do
 
   @impl GenServer
   def init(nil) do
-    :ets.new(@table, [:bag, :named_table, :protected, read_concurrency: true])
+    @table = :ets.new(@table, [:bag, :named_table, :protected, read_concurrency: true])
     {:ok, MapSet.new()}
   end
 

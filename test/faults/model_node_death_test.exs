@@ -84,6 +84,18 @@ defmodule Koma.Faults.ModelNodeDeathTest do
       assert digest(events) == digest(await_end(submit!(%{"steps" => 3, "seed" => 1})["id"]))
     end
 
+    test "a model node that does not read for a while blocks nobody and loses nothing", %{
+      dir: dir
+    } do
+      start_core(dir, node_command: scripted("slow_reader"))
+      # Far more than the pipe holds.
+      ids = for _ <- 1..2, do: submit!(%{"prompt" => String.duplicate("x", 900_000)})["id"]
+      asked = System.monotonic_time(:millisecond)
+      assert is_integer(ModelNode.os_pid("toy-1"))
+      assert System.monotonic_time(:millisecond) - asked < 1_000
+      for id <- ids, do: assert(milestones(await_end(id)) == ~w(queued started completed))
+    end
+
     test "a model node that reads nothing any more is killed", %{dir: dir} do
       start_core(dir, node_command: scripted("deaf"), ping_timeout_ms: 300, wait: false)
       eventually(fn -> Enum.any?(Koma.ModelNode.Catalogue.rows(), &(&1.failures > 0)) end)

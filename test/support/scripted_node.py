@@ -121,6 +121,11 @@ elif behaviour == "deaf":
     # Ready, but reads nothing any more.
     shake_hands()
     time.sleep(600)
+elif behaviour == "slow_reader":
+    # Looks at nothing for a while after it became ready.
+    shake_hands()
+    time.sleep(1.5)
+    serve()
 elif behaviour == "chatty":
     shake_hands()
     for line in range(20000):

@@ -77,14 +77,16 @@ defmodule Koma.Job.Keeper do
     pid = Processes.start(record)
     state = monitor(state, record.id, pid)
 
-    # It has joined its queue when it answers: the stored order stays the order of the queue.
-    try do
-      _job = Server.get(pid)
-    catch
-      :exit, _its_monitor_tells -> :ok
-    end
-
+    await_queued(pid)
     state
+  end
+
+  # It has joined its queue when it answers: the stored order stays the order of the queue.
+  defp await_queued(pid) do
+    _job = Server.get(pid)
+    :ok
+  catch
+    :exit, _its_monitor_tells -> :ok
   end
 
   # Without a process: the events are written here.

@@ -68,7 +68,7 @@ defmodule Koma.Job.Server do
 
   @impl GenServer
   def handle_continue(:enter, %{record: record} = state) do
-    start_deadline(record)
+    :ok = start_deadline(record)
     tell_untold(record)
 
     case record.state do
@@ -373,7 +373,8 @@ defmodule Koma.Job.Server do
 
   defp start_deadline(%Record{deadline_ms: deadline_ms, created_at: created_at}) do
     left = created_at + deadline_ms - System.system_time(:millisecond)
-    Process.send_after(self(), :deadline, max(left, 0))
+    _timer = Process.send_after(self(), :deadline, max(left, 0))
+    :ok
   end
 
   defp now, do: System.monotonic_time(:millisecond)

@@ -176,7 +176,7 @@ defmodule Koma.ModelNode.Catalogue do
 
   @impl GenServer
   def init(nil) do
-    :ets.new(@table, [:named_table, :public, read_concurrency: true])
+    @table = :ets.new(@table, [:named_table, :public, read_concurrency: true])
     {:ok, nil}
   end
 end

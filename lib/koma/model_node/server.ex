@@ -40,6 +40,7 @@ defmodule Koma.ModelNode.Server do
     phase: :waiting,
     failures: 0,
     served: false,
+    flushing: false,
     pending: Pending.new()
   ]
 
@@ -113,7 +114,8 @@ defmodule Koma.ModelNode.Server do
   def handle_info({:timeout, _cancelled, _kind}, state), do: {:noreply, state}
 
   def handle_info({:flush, port}, %{process: %{port: port}} = state) do
-    {:noreply, flush_later(%{state | process: OsProcess.flush(state.process)})}
+    process = OsProcess.flush(state.process)
+    {:noreply, flush_later(%{state | process: process, flushing: false})}
   end
 
   def handle_info({:DOWN, ref, :process, _job, _reason}, state) do
@@ -138,7 +140,8 @@ defmodule Koma.ModelNode.Server do
 
   defp start_process(state) do
     process = OsProcess.start(state.spec.name, command(state.options), env(state.options))
-    state = %{state | process: process, doom: nil, served: false, ready_at: nil}
+    state = %{state | process: process, doom: nil, ready_at: nil}
+    state = %{state | served: false, flushing: false}
 
     state
     |> phase(:hello)
@@ -303,7 +306,7 @@ defmodule Koma.ModelNode.Server do
   end
 
   defp tell_down(state, error) do
-    tell(state, {:node_down, state.spec.name})
+    _state = tell(state, {:node_down, state.spec.name})
 
     metadata = %{
       node: state.spec.name,
@@ -366,12 +369,19 @@ defmodule Koma.ModelNode.Server do
     case OsProcess.waiting(state.process) do
       0 -> state
       n when n > @max_outbox -> kill(state, "node_hung", "#{n} messages wait to be read")
-      _some -> Process.send_after(self(), {:flush, state.process.port}, @flush_ms) && state
+      _some when state.flushing -> state
+      _some -> %{state | flushing: start_flush(state.process.port)}
     end
   end
 
+  defp start_flush(port) do
+    _timer = Process.send_after(self(), {:flush, port}, @flush_ms)
+    true
+  end
+
   defp timer(state, ms, kind) do
-    if state.timer, do: :erlang.cancel_timer(state.timer)
+    # What was on its way is told apart by its reference.
+    _left = state.timer && :erlang.cancel_timer(state.timer)
     %{state | timer: :erlang.start_timer(ms, self(), kind)}
   end
 

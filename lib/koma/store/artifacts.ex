@@ -205,7 +205,6 @@ defmodule Koma.Store.Artifacts do
   defp first(bytes, n), do: binary_part(bytes, 0, min(n, byte_size(bytes)))
 
   defp to_disk(:ok), do: :ok
-  defp to_disk({:error, %Error{} = error}), do: {:error, error}
   defp to_disk({:error, reason}), do: {:error, disk_error(reason)}
 
   defp disk_error(reason) when reason in [:enospc, :edquot] do

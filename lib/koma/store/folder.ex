@@ -13,7 +13,7 @@ defmodule Koma.Store.Folder do
   @doc "Empties a folder, making it if need be."
   @spec empty!(Path.t()) :: :ok
   def empty!(path) do
-    File.rm_rf!(path)
+    _deleted = File.rm_rf!(path)
     File.mkdir_p!(path)
   end
 end

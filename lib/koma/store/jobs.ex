@@ -87,7 +87,7 @@ defmodule Koma.Store.Jobs do
   @impl GenServer
   def init(options) do
     for {table, kind} <- [{@records, :set}, {@events, :ordered_set}, {@finished, :ordered_set}] do
-      :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
+      ^table = :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
     end
 
     path = options |> Keyword.fetch!(:dir) |> Path.join("journal")
