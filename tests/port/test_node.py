@@ -85,7 +85,9 @@ def test_a_node_greets_loads_runs_a_job_and_drains(node: NodeProcess, tmp_path: 
     assert (ready.id, ready.family, ready.checkpoint, ready.slots) == ("load-1", "toy", "untrained", 3)
     assert ready.pid == node.process.pid
     assert ready.tasks["toy.run"].params["properties"]["steps"]["maximum"] == 10_000
-    node.send(submit("j", tmp_path, previews=True, steps=3, tokens=True, preview_bytes=100, seed=5))
+    node.send(
+        submit("j", tmp_path, previews=True, steps=3, step_ms=50, tokens=True, preview_bytes=100, seed=5)
+    )
     done = node.wait_for(Done)
     told = json.loads(done.outputs[0].text or "")
     assert (done.id, done.seed, told["seed"], told["steps"]) == ("j", 5, 5, 3)

@@ -65,13 +65,17 @@ def test_the_estimate_follows_the_measured_time_of_a_step(tmp_path: Path) -> Non
 
 
 def test_previews_are_made_only_when_wanted(tmp_path: Path) -> None:
-    with RunningEngine(ScriptedRunner(), tmp_path) as engine:
-        engine.submit("watched", previews=True, preview_bytes=10, steps=20)
-        engine.submit("alone", previews=False, preview_bytes=10, steps=20, fail_in="preview")
+    runner = ScriptedRunner(gated=True)
+    with RunningEngine(runner, tmp_path) as engine:
+        engine.submit("watched", previews=True, preview_bytes=10, steps=5)
+        engine.submit("alone", previews=False, steps=5, fail_in="preview")
+        engine.settle()
+        runner.allow(2)
+        preview = engine.wait_for(Preview, "watched")
+        runner.allow(10)
         engine.wait_for_all(Done, ["watched", "alone"])
-        drained(engine)
-    assert engine.of("watched", Preview)
-    assert engine.of("alone", Preview) == []
+    assert (preview.media_type, len(preview.data)) == ("image/png", 10)
+    assert 1 <= preview.step <= 2
 
 
 def test_previews_of_a_job_keep_their_distance_and_their_order(tmp_path: Path) -> None:

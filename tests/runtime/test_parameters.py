@@ -6,7 +6,7 @@ import contextlib
 import enum
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import given

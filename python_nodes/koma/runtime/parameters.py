@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -77,8 +77,9 @@ def check(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise KomaError("out_of_bounds", f"{name} must be a finite number", field=name, value=str(value))
+    whole = {name: _whole(value, model.model_fields[name].annotation) for name, value in values.items()}
     try:
-        return model.model_validate(dict(values), strict=True)
+        return model.model_validate(whole, strict=True)
     except ValidationError as error:
         raise _translate(error) from None
 
@@ -96,6 +97,13 @@ def shown(value: Any) -> Any:
         return value
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
+
+
+def _whole(value: Any, annotation: Any) -> Any:
+    """Return 3.0 as 3 where an integer is wanted: JSON has one kind of number, and the gateway lets it pass."""
+    kinds = {annotation, *get_args(annotation), *map(type, get_args(annotation))}
+    takes = int in kinds and float not in kinds
+    return int(value) if takes and isinstance(value, float) and value.is_integer() else value
 
 
 def _translate(error: ValidationError) -> KomaError:
