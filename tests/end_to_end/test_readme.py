@@ -1,0 +1,81 @@
+"""What the README says is so: its commands run, its links and folders are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from koma.cli.server_process import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ADDRESS = "http://127.0.0.1:4000"
+# Commands that set up or start what these tests run against; their targets are looked at instead.
+MAKE = re.compile(r"^make (\S+)", re.MULTILINE)
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder from which the README's relative paths lead into the project."""
+    for name in ("priv", ".venv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def run(command: list[str], folder: Path, server: ServerProcess) -> str:
+    """Run a command against ``server``; fail with its output."""
+    environment = {**os.environ, "KOMA_SERVER": server.url, "PYTHONPATH": str(ROOT / "python_nodes")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("sh") if not MAKE.search(block)])
+def test_the_shell_commands_of_the_readme_work(
+    block: str, workplace: Path, full_server: ServerProcess
+) -> None:
+    script = block.replace(ADDRESS, full_server.url)
+    output = run(["bash", "-euo", "pipefail", "-c", script], workplace, full_server)
+    assert '"error"' not in output
+
+
+def test_the_python_of_the_readme_works(workplace: Path, full_server: ServerProcess) -> None:
+    (block,) = blocks("python")
+    output = run([sys.executable, "-c", block.replace(ADDRESS, full_server.url)], workplace, full_server)
+    assert "/v1/artifacts/" in output
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = [target for block in blocks("sh") for target in MAKE.findall(block)]
+    assert {"demo", "test"} <= set(named)
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+def test_the_links_of_every_page_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_file_tree_of_the_readme_is_the_real_one() -> None:
+    (tree,) = [block for block in blocks("") if block.startswith("lib/koma/")]
+    top = ROOT
+    for line in tree.splitlines():
+        names, _, meaning = line.partition("  ") if not line.startswith(" ") else line.strip().partition("  ")
+        if not line.startswith(" "):
+            top = ROOT
+        for name in names.split():
+            assert (top / name).exists(), name
+        if not line.startswith(" ") and not meaning:
+            top = ROOT / names.strip()
