@@ -95,6 +95,14 @@ def test_good_parameters_keep_their_values_and_get_the_defaults() -> None:
     }  # fmt: skip
 
 
+def test_a_number_without_a_fraction_is_an_integer_as_in_json() -> None:
+    checked = cast(Sample, check(Sample, {"prompt": "x", "steps": 6.0, "size": 128.0, "seed": 7.0}))
+    assert [repr(value) for value in (checked.steps, checked.size, checked.seed)] == ["6", "128", "7"]
+    assert repr(cast(Sample, check(Sample, {"prompt": "x", "scale": 2.0})).scale) == "2.0"
+    with pytest.raises(KomaError, match="steps"):
+        check(Sample, {"prompt": "x", "steps": 6.5})
+
+
 @given(
     st.dictionaries(st.sampled_from([*ToyParams.model_fields, "other"]), st.from_type(object) | st.floats())
 )

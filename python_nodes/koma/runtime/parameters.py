@@ -100,7 +100,7 @@ def shown(value: Any) -> Any:
 
 
 def _whole(value: Any, annotation: Any) -> Any:
-    """Return 3.0 as 3 where an integer is wanted: JSON has one kind of number, and the gateway lets it pass."""
+    """Return 3.0 as 3 where an integer is wanted: JSON has one kind of number; the gateway lets it pass."""
     kinds = {annotation, *get_args(annotation), *map(type, get_args(annotation))}
     takes = int in kinds and float not in kinds
     return int(value) if takes and isinstance(value, float) and value.is_integer() else value
