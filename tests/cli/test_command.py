@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
-def koma(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def koma(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "python_nodes"), "COLUMNS": "200", "NO_COLOR": "1"}
+    env.update(variables)
     command = [sys.executable, "-m", "koma.cli.main", *arguments]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False)
 
@@ -78,3 +79,13 @@ def test_train_is_passed_on_with_its_own_help() -> None:
     done = koma("train", "vq", "--help")
     assert done.returncode == 0
     assert "--minutes" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_server_that_cannot_be_found_ends_with_3_and_where_it_was_looked_for(
+    tmp_path: Path, command: str
+) -> None:
+    done = koma(command, cwd=tmp_path, KOMA_HOME=str(tmp_path))
+    assert done.returncode == 3
+    assert str(tmp_path) in done.stderr
+    assert list(tmp_path.iterdir()) == []

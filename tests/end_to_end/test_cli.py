@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import av
 import httpx
 import pytest
 from PIL import Image
-from tests.end_to_end.command import json_lines, koma, start
+from tests.end_to_end.command import environment, json_lines, koma, start
 from tests.end_to_end.media import png, write_clip, write_long_clip
+from tests.end_to_end.proxy import proxy
 from tests.end_to_end.server import model_node_pids
 
 from koma.cli.server_process import ServerProcess
@@ -110,6 +113,50 @@ def test_a_signal_cancels_the_job_on_the_server(
     assert not (tmp_path / "video.mp4").exists()
 
 
+def test_a_signal_cancels_a_pipeline_with_its_running_stage(
+    full_server: ServerProcess, clip: Path, tmp_path: Path
+) -> None:
+    process = start(full_server, "story", str(clip), "--set", "image.steps=64", "--json", cwd=tmp_path)
+    assert process.stdout is not None
+    lines = (json.loads(text) for text in process.stdout)
+    id = next(line["id"] for line in lines if line["event"] == "progress" and line["stage"] == "image")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert job_state(full_server, id) == "cancelled"
+    assert not (tmp_path / "out").exists()
+
+
+async def line_with(words: bytes, output: asyncio.StreamReader) -> None:
+    """Read until a line has these words."""
+    seen = b""
+    async with asyncio.timeout(30):
+        while words not in seen:
+            line = await output.readline()
+            assert line, f"the output ended: {seen!r}"
+            seen += line
+
+
+async def test_a_second_signal_leaves_at_once_when_the_server_is_silent(
+    full_server: ServerProcess, tmp_path: Path
+) -> None:
+    async with proxy(full_server.url) as between:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "koma.cli.main", "video", "a cat", "--steps", "100",
+            cwd=tmp_path, env=environment(KOMA_SERVER=f"http://127.0.0.1:{between.port}"),
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr is not None
+        await line_with(b"video: started", process.stderr)
+        between.swallow()
+        process.send_signal(signal.SIGINT)
+        await line_with(b"once more", process.stderr)
+        async with asyncio.timeout(2):
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+        between.flow()
+
+
 def test_a_job_that_somebody_else_cancels_ends_with_130(full_server: ServerProcess, tmp_path: Path) -> None:
     process = start(full_server, "video", "a cat", "--steps", "100", "--json", cwd=tmp_path)
     assert process.stdout is not None
@@ -200,6 +247,7 @@ def test_a_medium_that_no_model_can_take_is_told_with_a_code_and_nothing_restart
     error = refusal(done)
     assert error["code"] in codes
     assert error["message"]
+    assert "/artifacts" not in str(error), "a path of the server is told"
     assert done.returncode in exits
     assert model_node_pids(full_server) == before
 

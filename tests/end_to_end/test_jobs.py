@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from koma.cli.run import started
 from koma.cli.server_process import ServerProcess
 from koma.client import (
     CancelledError,
@@ -102,6 +103,18 @@ async def test_cancel_ends_a_running_job_and_may_be_said_twice(client: Client) -
             await job.result()
     await job.cancel()
     assert (await client.job(job.id)).state == "cancelled"
+
+
+async def test_a_job_accepted_while_its_caller_gives_up_is_cancelled(client: Client) -> None:
+    await client.cancel((await client.submit(TASK, {"steps": 1})).id)
+    seed = 424_242
+    work = asyncio.ensure_future(started(client.submit(TASK, {"steps": 10_000, "step_ms": 20, "seed": seed})))
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    (job,) = [job for job in await client.jobs() if job.seed == seed]
+    assert job.state == "cancelled"
 
 
 async def test_cancel_of_a_finished_job_changes_nothing(client: Client) -> None:

@@ -53,7 +53,7 @@ async def test_a_stage_gets_what_an_earlier_one_made(client: Client, data: Path)
 
 
 async def test_stages_without_a_path_between_them_run_at_the_same_time(client: Client) -> None:
-    stages = [stage(name, {"steps": 10, "step_ms": 20}) for name in ("left", "right")]
+    stages = [stage(name, {"steps": 20, "step_ms": 50}) for name in ("left", "right")]
     pipeline = await client.submit_pipeline(stages)
     told = await stage_events(pipeline)
     order = [event.stage for event in told if isinstance(event.event, Progress)]

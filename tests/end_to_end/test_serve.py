@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,13 +19,12 @@ from tests.end_to_end.command import environment
 PATIENCE = 60.0  # seconds
 
 
-def eventually(path: Path) -> str:
-    """Return the text of a file once it is there."""
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait until ``true`` holds."""
     give_up = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert time.monotonic() < give_up, f"{path} was not written"
+    while not true():
+        assert time.monotonic() < give_up, "it did not come true"
         time.sleep(0.05)
-    return path.read_text()
 
 
 def alive(pid: int) -> bool:
@@ -34,30 +35,47 @@ def alive(pid: int) -> bool:
     return True
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `koma serve` with a toy model node until it listens; its port is in ``folder``."""
+    arguments = ["serve", "--port", "0", "--data", str(folder / "data"), "--models", "toy"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "koma.cli.main", *arguments],
+        env=environment(KOMA_PORT_FILE=str(folder / "port")), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        eventually((folder / "port").exists)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_runs_the_server_until_a_signal_and_leaves_no_process(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    port_file = tmp_path / "port"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "koma.cli.main", "serve", "--port", "0", "--data", str(tmp_path / "data"),
-         "--models", "toy"],
-        env=environment(KOMA_PORT_FILE=str(port_file)), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{eventually(port_file)}"
+    with serving(tmp_path) as process:
+        url = f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
         assert httpx.get(f"{url}/health/live").status_code == 200
-        children = [
-            int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        ]
-        assert children
+        children = children_of(process.pid)
         process.send_signal(number)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
+        assert children
         assert not any(alive(pid) for pid in children)
-    finally:
+
+
+def test_a_server_ends_when_the_command_that_runs_it_is_killed(tmp_path: Path) -> None:
+    with serving(tmp_path) as process:
+        (server,) = children_of(process.pid)
         process.kill()
+        eventually(lambda: not alive(server))
 
 
 def test_serve_on_a_port_that_is_taken_fails_and_says_so(tmp_path: Path) -> None:
@@ -76,7 +94,8 @@ def test_serve_on_a_port_that_is_taken_fails_and_says_so(tmp_path: Path) -> None
 def test_the_demo_writes_its_three_files_says_where_and_stops_its_server(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "koma.cli.main", "demo", "--out", "story"],
-        cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False,
+        cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["story/caption.txt", "story/image.png", "story/video.mp4"]
@@ -85,3 +104,25 @@ def test_the_demo_writes_its_three_files_says_where_and_stops_its_server(tmp_pat
     url = done.stderr.partition("server: ")[2].split()[0]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health/live")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_while_it_starts_leaves_no_server(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "koma.cli.main", "demo", "--out", "story"],
+        cwd=tmp_path, env=environment(KOMA_MODELS="toy"), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        next(line for line in process.stderr if "waiting for" in line)
+        servers = children_of(process.pid)
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert servers
+    assert not any(alive(pid) for pid in servers)

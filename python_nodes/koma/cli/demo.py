@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from koma.cli.server_process import ServerError, ServerProcess, checkpoints, hom
 from koma.cli.story import tell_story
 
 CLIP = Path("priv/demo/input.mp4")
+READY = 180.0  # seconds for the model nodes to load
 
 
 def demo(
@@ -30,6 +31,7 @@ def demo(
 ) -> None:
     """Start a server, describe a clip, paint an image from the words, set it in motion, stop the server."""
     console = Console(stderr=True, highlight=False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))
     try:
         source = input_file(clip or home() / CLIP)
         with running_server(console, out.parent / "server.log", keep) as server:
@@ -42,13 +44,15 @@ def demo(
     except ServerError as error:
         print(f"koma: {error}", file=sys.stderr)
         raise typer.Exit(Exit.UNREACHABLE) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.CANCELLED) from None
 
 
 @contextmanager
 def running_server(console: Console, log: Path, keep: bool) -> Iterator[ServerProcess]:
     """Yield a ready server on a free port; stop it at the end unless it shall be kept and all went well."""
     folder = Path(tempfile.mkdtemp(prefix="koma-demo-"))
-    server = ServerProcess(folder, checkpoints(), log.absolute())
+    server = ServerProcess(folder, checkpoints(), log.absolute(), outlive=keep)
     kept = False
     try:
         start(console, server)
@@ -73,7 +77,7 @@ def start(console: Console, server: ServerProcess) -> None:
                 console.print(text)
 
         server.start()
-        server.wait_ready(seconds=float(os.environ.get("KOMA_READY_S", "180")), tell=tell)
+        server.wait_ready(seconds=READY, tell=tell)
 
 
 def waiting_for(body: Any) -> str:

@@ -32,7 +32,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.OK: "done",
     Exit.FAILED: "the job failed or its deadline passed",
     Exit.USAGE: "wrong arguments, or input that the server does not take",
-    Exit.UNREACHABLE: "no server answers at the address, or it went away",
+    Exit.UNREACHABLE: "no server answers, or one cannot be started",
     Exit.REFUSED: "the server takes no work now (overloaded, unavailable, draining); try again later",
     Exit.OUTPUT: "a result could not be written",
     Exit.CANCELLED: "cancelled, by Ctrl-C or on the server",

@@ -40,7 +40,7 @@ def serve(
         server = spawn(home(), environment, None)
     except ServerError as error:
         print(f"koma: {error}", file=sys.stderr)
-        raise typer.Exit(Exit.USAGE) from error
+        raise typer.Exit(Exit.UNREACHABLE) from error
     raise typer.Exit(wait(server))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, BinaryIO, Self
 
 import httpx
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL = 0.1  # seconds between two looks at the port file or at /health/ready
 LOG_LINES = 20  # of the log in an error message
 STOP_GRACE = 30.0  # seconds that the server has to drain and stop before it is killed
@@ -52,18 +55,22 @@ def checkpoints() -> dict[str, str]:
 
 
 class ServerProcess:
-    """A server that listens on a free port (or ``port``): a context manager, or ``start`` and ``stop``.
+    """A server that listens on a free port: a context manager, or ``start`` and ``stop``.
 
-    ``environment`` holds ``KOMA_*`` variables (config/runtime.exs); ``log`` takes what the server prints.
+    ``environment`` holds ``KOMA_*`` variables (config/runtime.exs); ``log`` takes what the server prints;
+    it ends with this process unless it shall ``outlive`` it.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], log: Path, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], log: Path, *, outlive: bool = False
+    ) -> None:
         self.log = log
+        self._outlive = outlive
         self._port_file = folder / "port"
         self._environment = {
             "KOMA_DATA": str(folder / "data"),
             **environment,
-            "KOMA_PORT": str(port),
+            "KOMA_PORT": "0",
             "KOMA_PORT_FILE": str(self._port_file),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +88,7 @@ class ServerProcess:
         self._port_file.unlink(missing_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
-            self._process = spawn(folder, self._environment, log)
+            self._process = spawn(folder, self._environment, log, outlive=self._outlive)
         self._wait(lambda: bool(self._read_port()), seconds, "listen")
         self.url = f"http://127.0.0.1:{self._read_port()}"
 
@@ -163,8 +170,13 @@ class ServerProcess:
             return None
 
 
-def spawn(folder: Path, environment: Mapping[str, str], output: BinaryIO | None) -> subprocess.Popen[bytes]:
-    """Start the server in a process group of its own, so that a terminal's Ctrl-C does not reach it."""
+def spawn(
+    folder: Path, environment: Mapping[str, str], output: BinaryIO | None, *, outlive: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start the server in a process group of its own, so that a terminal's Ctrl-C does not reach it.
+
+    It ends with this process, unless it shall ``outlive`` it.
+    """
     return subprocess.Popen(
         command(folder),
         cwd=folder,
@@ -173,4 +185,11 @@ def spawn(folder: Path, environment: Mapping[str, str], output: BinaryIO | None)
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         start_new_session=True,
+        preexec_fn=None if outlive else _end_with_parent,
     )
+
+
+def _end_with_parent() -> None:
+    """Let the kernel send SIGTERM to this process when its parent dies, even by SIGKILL (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -116,10 +116,8 @@ class Client:
         params: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> PipelineHandle:
         """Run a pipeline: the name of one that the server has (``"story"``), or its stages."""
-        named = isinstance(pipeline, str)
         request = _given(
-            pipeline=pipeline if named else None,
-            stages=None if named else [dict(stage) for stage in pipeline if not isinstance(stage, str)],
+            **{"pipeline": pipeline} if isinstance(pipeline, str) else {"stages": list(pipeline)},
             inputs=dict(inputs) if inputs is not None else None,
             params={stage: dict(values) for stage, values in params.items()} if params is not None else None,
         )
