@@ -168,9 +168,14 @@ def test_a_koma_json_that_fits_no_parameter_is_refused(copy: Path, manifest: Any
 
 
 def test_maxima_bound_what_is_asked_for(checkpoint: Checkpoint) -> None:
-    runner = _load("ltx_video", checkpoint("ltx_video"), {"maxima": {"frames": 33, "width": 128}})
+    runner = _load("ltx_video", checkpoint("ltx_video"), {"maxima": {"frames": 25, "width": 96}})
     fields = runner.tasks["video.generate"].params.model_json_schema()["properties"]
-    assert (fields["frames"]["enum"][-1], fields["width"]["maximum"]) == (33, 128)
+    assert (fields["frames"]["enum"][-1], fields["width"]["maximum"]) == (25, 96)
+
+
+def test_a_default_beyond_a_maximum_is_refused(checkpoint: Checkpoint) -> None:
+    error = _refusal(lambda: _load("ltx_video", checkpoint("ltx_video"), {"maxima": {"width": 32}}))
+    assert "width" in error.message
 
 
 def test_unknown_settings_are_refused(checkpoint: Checkpoint) -> None:

@@ -168,6 +168,20 @@ def test_every_family_keeps_the_contract_of_a_runner(
     )
 
 
+def test_every_family_runs_in_the_number_format_of_gpus(
+    family: str, checkpoint: Callable[[str], Path], inputs: list[dict[str, InputFile]], request_of: Any
+) -> None:
+    runner = registry.load(family, str(checkpoint(family)), "cpu", "bfloat16", 4, {})
+    states = [
+        runner.prepare(request_of(runner, TASKS[family], given, **params))
+        for params, given in zip(JOBS[family], inputs, strict=True)
+    ]
+    while live := [state for state in states if not state.done]:
+        runner.step(live)
+    assert all(runner.finish(state) for state in states)
+    assert runner.loaded.dtype == "bfloat16"
+
+
 def test_a_family_without_a_picture_or_with_a_broken_one_fails_that_job_alone(
     tmp_path: Path, checkpoint: Any
 ) -> None:

@@ -48,7 +48,8 @@ def fit(base: type[Parameters], ranges: Mapping[str, Range], manifest: Manifest)
     changed: dict[str, Any] = {name: made for name, made in merged.items() if made is not None}
     model = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **changed)
     try:
-        model.model_validate({"prompt": "x", **manifest.defaults})
+        defaults = {name: info.default for name, info in model.model_fields.items() if not info.is_required()}
+        model.model_validate({"prompt": "x"} | {k: v for k, v in defaults.items() if v is not None})
     except ValidationError as error:
         raise KomaError("load_failed", f"defaults of the checkpoint: {error}", field="defaults") from error
     return model

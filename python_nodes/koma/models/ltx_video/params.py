@@ -37,16 +37,26 @@ class VideoParams(Parameters):
 def video_params(spatial: int, temporal: int, manifest: Manifest) -> type[Parameters]:
     """Fit :class:`VideoParams` to a checkpoint.
 
+    A checkpoint that names its own sizes does at most twice as much: far beyond what it was trained on,
+    nothing good
+    comes of the long wait.
+
     Args:
         spatial: sides must be multiples of this many pixels.
         temporal: frames of one latent frame; the first frame has a latent frame of its own.
         manifest: defaults and maxima.
     """
-    counts = range(1 + temporal, MAX_FRAMES + 1, temporal)
-    default = max(count for count in counts if count <= max(STOCK["frames"], 1 + temporal))
+    counts = range(1 + temporal, _largest("frames", MAX_FRAMES, manifest) + 1, temporal)
     ranges = {
-        "width": Range(STOCK["width"], minimum=spatial, maximum=MAX_SIDE, multiple_of=spatial),
-        "height": Range(STOCK["height"], minimum=spatial, maximum=MAX_SIDE, multiple_of=spatial),
-        "frames": Range(default, choices=counts),
+        name: Range(
+            STOCK[name], minimum=spatial, maximum=_largest(name, MAX_SIDE, manifest), multiple_of=spatial
+        )
+        for name in ("width", "height")
     }
+    ranges["frames"] = Range(max(count for count in counts if count <= STOCK["frames"]), choices=counts)
     return fit(VideoParams, ranges, manifest)
+
+
+def _largest(name: str, otherwise: int, manifest: Manifest) -> int:
+    native = manifest.defaults.get(name)
+    return 2 * native if isinstance(native, int) else otherwise
