@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from koma.errors import KomaError
 from koma.models.media import limits, sniff
@@ -28,8 +28,10 @@ def read(file: InputFile, field: str) -> Image.Image:
             _check_pixels(image, field)
             return _plain(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow names the file where it cannot even tell what it is: a path of this machine.
+        reason = "its header is damaged" if isinstance(error, UnidentifiedImageError) else error
         raise KomaError(
-            "invalid_media", f"{field}: cannot be decoded: {error}", field=field, value=kind
+            "invalid_media", f"{field}: cannot be decoded: {reason}", field=field, value=kind
         ) from error
 
 

@@ -41,22 +41,20 @@ def probe(file: InputFile, field: str) -> Video:
         announced = _announced_seconds(container, stream)
         _at_most(announced, limits.MAX_VIDEO_SECONDS, "seconds", field)
         times = _packet_times(container, stream, field)
+        promised, rate = stream.frames, float(stream.average_rate or 0)
+        width, height = stream.width, stream.height
     seconds = max(announced, max(times, default=0.0) - min(times, default=0.0))
     _at_most(seconds, limits.MAX_VIDEO_SECONDS, "seconds", field)
-    if stream.frames and len(times) < stream.frames:
+    if len(times) < max(promised, 1):
         raise KomaError(
             "invalid_media",
-            f"{field}: truncated, {len(times)} of {stream.frames} frames are there",
+            f"{field}: truncated, {len(times)} of {promised or 'at least 1'} frames are there",
             field=field,
             value=len(times),
-            bound=stream.frames,
+            bound=max(promised, 1),
         )
-    if not times:
-        raise KomaError(
-            "invalid_media", f"{field}: has no frames", field=field, value=0, bound="at least 1 frame"
-        )
-    fps = float(stream.average_rate or 0) or (len(times) / seconds if seconds else 1.0)
-    return Video(len(times), fps, seconds or len(times) / fps, stream.width, stream.height)
+    fps = rate or (len(times) / seconds if seconds else 1.0)
+    return Video(len(times), fps, seconds or len(times) / fps, width, height)
 
 
 def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[np.uint8]:
