@@ -22,7 +22,7 @@ Id = Annotated[str, typer.Argument(help="Id of the job.", show_default=False)]
 
 @app.callback()
 def jobs(context: typer.Context, server: Server = SERVER, api_key: ApiKey = None, json: Json = False) -> None:
-    """List the jobs, or do something with one; the options may stand before or after the command."""
+    """List the jobs, or do something with one; --server and --api-key stand before the command."""
     common = Common(server, api_key, json)
     context.obj = common
     if context.invoked_subcommand is None:

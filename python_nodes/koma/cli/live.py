@@ -129,6 +129,7 @@ def half_blocks(image: bytes, columns: int, lines: int) -> Text:
             upper, lower = (_colour(pixels, (row + half) * columns + column) for half in (0, 1))
             text.append("▀", style=f"{upper} on {lower}")
         text.append("\n")
+    text.rstrip()
     return text
 
 
