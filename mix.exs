@@ -20,7 +20,7 @@ defmodule Koma.MixProject do
       test_coverage: [summary: [threshold: 0]],
       aliases: aliases(),
       # Only the tests use PropEr.
-      xref: [exclude: [:proper, :proper_types]],
+      xref: [exclude: [:proper, :proper_types, :gun]],
       deps: deps()
     ]
   end

@@ -12,12 +12,14 @@ defmodule Koma.Channel do
   |---|---|
   | `{:koma_push, message, size}` | a message of the client that took `size` bytes |
   | `:koma_written` | one more push has been written to the TCP socket |
+  | `:koma_settle` | the connection is about to be closed: send what there is to tell |
 
   | message to the socket: `{:koma_channel, pid, what}` | |
   |---|---|
   | `{:joined, frame}`, `{:refused, frame}` | the answer to the join; after a refusal the channel ends |
   | `{:reply, frame, size}` | the answer to a push of `size` bytes |
   | `{:push, frame}` | an event; the socket answers `:koma_written` |
+  | `:settled` | the answer to `:koma_settle`: every event so far has been sent |
   """
 
   alias Koma.Channel.Server
@@ -73,6 +75,13 @@ defmodule Koma.Channel do
   @spec written(pid) :: :ok
   def written(channel) do
     send(channel, :koma_written)
+    :ok
+  end
+
+  @doc "Asks the channel to tell when all its events so far are sent."
+  @spec settle(pid) :: :ok
+  def settle(channel) do
+    send(channel, :koma_settle)
     :ok
   end
 

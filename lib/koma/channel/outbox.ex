@@ -51,6 +51,10 @@ defmodule Koma.Channel.Outbox do
     %__MODULE__{outbox | in_flight: n - 1}
   end
 
+  @doc "Whether every event has been taken; a preview that waits does not count."
+  @spec settled?(t) :: boolean
+  def settled?(%__MODULE__{events: events}), do: :queue.is_empty(events)
+
   @doc "What may be sent now, in order, and the outbox without it."
   @spec take(t) :: {[{:event, event} | {:preview, Preview.t()}], t}
   def take(%__MODULE__{} = outbox), do: take(outbox, [])

@@ -13,7 +13,7 @@ defmodule Koma.Channel.Server do
   # Most topics wait most of the time; a hibernated process is some hundred words.
   @hibernate_after_ms 1_000
 
-  defstruct [:socket, :topic, :join_ref, :module, :state, outbox: %Outbox{}]
+  defstruct [:socket, :topic, :join_ref, :module, :state, outbox: %Outbox{}, settling: false]
 
   @type t :: %__MODULE__{
           socket: pid,
@@ -21,7 +21,8 @@ defmodule Koma.Channel.Server do
           join_ref: Koma.Socket.Message.ref(),
           module: module,
           state: term,
-          outbox: Outbox.t()
+          outbox: Outbox.t(),
+          settling: boolean
         }
 
   @doc false
@@ -67,6 +68,8 @@ defmodule Koma.Channel.Server do
     {:noreply, flush(%__MODULE__{state | outbox: Outbox.written(state.outbox)})}
   end
 
+  def handle_info(:koma_settle, state), do: {:noreply, flush(%__MODULE__{state | settling: true})}
+
   def handle_info({:DOWN, _ref, :process, socket, _reason}, %__MODULE__{socket: socket} = state) do
     {:stop, :normal, state}
   end
@@ -83,8 +86,15 @@ defmodule Koma.Channel.Server do
   defp flush(%__MODULE__{} = state) do
     {ready, outbox} = Outbox.take(state.outbox)
     Enum.each(ready, &tell(state, {:push, frame(state, &1)}))
-    %__MODULE__{state | outbox: outbox}
+    settled(%__MODULE__{state | outbox: outbox})
   end
+
+  defp settled(%__MODULE__{settling: true, outbox: outbox} = state) do
+    if Outbox.settled?(outbox), do: tell(state, :settled)
+    %__MODULE__{state | settling: not Outbox.settled?(outbox)}
+  end
+
+  defp settled(state), do: state
 
   defp frame(state, {:event, {name, json}}) do
     Serializer.push(state.join_ref, state.topic, name, json)

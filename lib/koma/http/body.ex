@@ -10,8 +10,8 @@ defmodule Koma.HTTP.Body do
   @max_json_bytes 8 * 1024 * 1024
   @chunk_bytes 256 * 1024
   # Each period must bring a chunk, the end, or at least this much (400 bytes a second).
-  @period_ms 10_000
-  @min_period_bytes 4_000
+  @period_ms 5_000
+  @min_period_bytes 2_000
 
   @doc "How many bytes the JSON body of a request may have."
   @spec max_json_bytes() :: pos_integer

@@ -14,7 +14,7 @@ defmodule Koma.HTTP.Reply do
   @doc "`{\"error\": {code, message, …}}` with the status that errors.json gives the code."
   @spec error(:cowboy_req.req(), Error.t(), map) :: :cowboy_req.req()
   def error(req, %Error{} = error, headers \\ %{}) do
-    headers = Map.merge(headers, retry_after(error))
+    headers = headers |> Map.merge(retry_after(error)) |> Map.merge(connection(error))
     json(req, Error.status(error.code), %{"error" => Error.to_map(error)}, headers)
   end
 
@@ -26,6 +26,13 @@ defmodule Koma.HTTP.Reply do
       headers
     )
   end
+
+  # Nobody wants to read the rest of such a body.
+  defp connection(%Error{code: code}) when code in ["too_large", "request_timeout"] do
+    %{"connection" => "close"}
+  end
+
+  defp connection(_error), do: %{}
 
   # Whole seconds, rounded up: a client that comes earlier only meets the same answer.
   defp retry_after(%Error{retry_after_ms: nil}), do: %{}

@@ -36,23 +36,32 @@ defmodule Koma.Pipeline.Reference do
   end
 
   def replace(value, path, lookup) when is_map(value) do
-    Enum.reduce_while(value, {:ok, %{}}, fn {name, item}, {:ok, done} ->
-      case replace(item, "#{path}.#{name}", lookup) do
-        {:ok, item} -> {:cont, {:ok, Map.put(done, name, item)}}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
+    named = for {name, item} <- value, do: {name, item, "#{path}.#{name}"}
+    with {:ok, done} <- replace_each(named, lookup), do: {:ok, Map.new(done)}
   end
 
   def replace(value, path, lookup) when is_list(value) do
-    indexed = Map.new(Enum.with_index(value), fn {item, index} -> {index, item} end)
+    numbered = for {item, index} <- Enum.with_index(value), do: {index, item, "#{path}[#{index}]"}
 
-    with {:ok, done} <- replace(indexed, path, lookup) do
-      {:ok, Enum.map(0..(map_size(done) - 1)//1, &Map.fetch!(done, &1))}
-    end
+    with {:ok, done} <- replace_each(numbered, lookup),
+         do: {:ok, for({_i, item} <- done, do: item)}
   end
 
   def replace(scalar, _path, _lookup), do: {:ok, scalar}
+
+  defp replace_each(items, lookup) do
+    items
+    |> Enum.reduce_while([], fn {key, item, path}, done ->
+      case replace(item, path, lookup) do
+        {:ok, item} -> {:cont, [{key, item} | done]}
+        {:error, error} -> {:halt, {:error, error}}
+      end
+    end)
+    |> case do
+      {:error, error} -> {:error, error}
+      done -> {:ok, Enum.reverse(done)}
+    end
+  end
 
   defp parse(from, path) when is_binary(from) do
     case String.split(from, ".") do

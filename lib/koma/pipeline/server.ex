@@ -170,8 +170,9 @@ defmodule Koma.Pipeline.Server do
   end
 
   defp finish(state) do
+    # This one counts as live: whoever waits for its end shall find it.
     live = MapSet.new(Koma.Pipeline.Supervisor.live())
-    :ok = Files.prune(Koma.Options.get().retention_jobs, live)
+    :ok = Files.prune(max(Koma.Options.get().retention_jobs - 1, 0), live)
     {:stop, :normal, state}
   end
 

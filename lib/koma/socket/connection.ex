@@ -15,6 +15,8 @@ defmodule Koma.Socket.Connection do
       read from the client: TCP slows it down.
     * A client that says nothing for `idle_ms/0` is closed with 1001, upon which the official
       clients connect again; they send a heartbeat each 30 s.
+    * When the server stops, each topic tells what it still has to tell, and then the connection is
+      closed with 1012; clients that do not read are not waited for longer than `settle_ms/0`.
   """
 
   alias Koma.{Channel, Error}
@@ -29,6 +31,7 @@ defmodule Koma.Socket.Connection do
   @max_waiting 256
   @max_waiting_bytes 16 * 1024 * 1024
   @idle_ms 60_000
+  @settle_ms 1_000
 
   defmodule Topic do
     @moduledoc "One joined topic: its process, and what waits there for answers."
@@ -51,7 +54,8 @@ defmodule Koma.Socket.Connection do
             waiting: 0,
             waiting_bytes: 0,
             reading: true,
-            heard: true
+            heard: true,
+            unsettled: nil
 
   @type t :: %__MODULE__{
           caller: Koma.Caller.t(),
@@ -60,7 +64,8 @@ defmodule Koma.Socket.Connection do
           waiting: non_neg_integer,
           waiting_bytes: non_neg_integer,
           reading: boolean,
-          heard: boolean
+          heard: boolean,
+          unsettled: MapSet.t(pid) | nil
         }
   @type command ::
           Serializer.frame() | {:close, 1000..4999, String.t()} | {:active, boolean}
@@ -76,6 +81,10 @@ defmodule Koma.Socket.Connection do
   @doc "How long a client may be silent, in ms."
   @spec idle_ms() :: pos_integer
   def idle_ms, do: @idle_ms
+
+  @doc "How long topics may take for what they still have to tell when the server stops, in ms."
+  @spec settle_ms() :: pos_integer
+  def settle_ms, do: @settle_ms
 
   @doc "A connection that has joined nothing yet."
   @spec new(Koma.Caller.t()) :: t
@@ -113,7 +122,8 @@ defmodule Koma.Socket.Connection do
     case names do
       %{^channel => name} ->
         {topic, connection} = forget(connection, name)
-        throttle({[Serializer.crash(topic.join_ref, name)], connection})
+        {commands, connection} = settled(connection)
+        throttle({[Serializer.crash(topic.join_ref, name) | commands], connection})
 
       _others ->
         {[], connection}
@@ -128,9 +138,14 @@ defmodule Koma.Socket.Connection do
     {[], %__MODULE__{connection | heard: false}}
   end
 
-  def info(%__MODULE__{} = connection, :koma_restart) do
-    {[{:close, 1012, "restart"}], connection}
+  def info(%__MODULE__{names: names} = connection, :koma_restart) do
+    _timer = Process.send_after(self(), :koma_restart_now, @settle_ms)
+    channels = Map.keys(names)
+    Enum.each(channels, &Channel.settle/1)
+    settled(%__MODULE__{connection | unsettled: MapSet.new(channels)})
   end
+
+  def info(connection, :koma_restart_now), do: {[{:close, 1012, "restart"}], connection}
 
   def info(connection, _message), do: {[], connection}
 
@@ -226,7 +241,8 @@ defmodule Koma.Socket.Connection do
     true = Process.demonitor(topic.monitor, [:flush])
     names = Map.delete(connection.names, topic.channel)
     connection = waiting(connection, -topic.waiting, -topic.waiting_bytes)
-    {topic, %__MODULE__{connection | topics: topics, names: names}}
+    unsettled = connection.unsettled && MapSet.delete(connection.unsettled, topic.channel)
+    {topic, %__MODULE__{connection | topics: topics, names: names, unsettled: unsettled}}
   end
 
   defp forward(connection, %Message{topic: name} = message, size) do
@@ -251,6 +267,20 @@ defmodule Koma.Socket.Connection do
     :ok = Channel.written(connection.topics[name].channel)
     {[frame], connection}
   end
+
+  defp channel(%__MODULE__{unsettled: unsettled} = connection, name, :settled) do
+    unsettled = MapSet.delete(unsettled, connection.topics[name].channel)
+    settled(%__MODULE__{connection | unsettled: unsettled})
+  end
+
+  # Closes for a restart once every topic has told what it had to tell.
+  defp settled(%__MODULE__{unsettled: %MapSet{} = unsettled} = connection) do
+    if MapSet.size(unsettled) == 0,
+      do: {[{:close, 1012, "restart"}], connection},
+      else: {[], connection}
+  end
+
+  defp settled(connection), do: {[], connection}
 
   # Counts what waits for answers, of one topic or of the connection.
   defp waiting(%{waiting: count, waiting_bytes: bytes} = counted, more, more_bytes) do
