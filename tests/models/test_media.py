@@ -204,6 +204,26 @@ def test_the_frames_asked_for_come_back_from_every_container(tmp_path: Path, suf
     assert np.abs(levels - [0, 80, 200]).max() < 12
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx264"), (".webm", "libvpx-vp9")])
+def test_leaping_through_a_long_video_finds_the_frames_that_decoding_all_of_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, codec: str
+) -> None:
+    path = tmp_path / f"long{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(25), options={"g": "12"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for number in range(90):
+            pixels = np.full((64, 64, 3), 2 * number + 20, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    file, wanted = _input(path), [0, 1, 13, 40, 41, 89]
+    in_order = video.frames(file, wanted, FIELD)
+    monkeypatch.setattr(video, "LONG_VIDEO", 0)
+    assert np.array_equal(video.frames(file, wanted, FIELD), in_order)
+    assert np.abs(in_order.mean(axis=(1, 2, 3)) - [2 * number + 20 for number in wanted]).max() < 3
+
+
 def test_a_video_held_sideways_is_read_upright(tmp_path: Path) -> None:
     lying = np.zeros((2, 64, 96, 3), dtype=np.uint8)
     lying[:, :, :48, 0] = lying[:, :, 48:, 2] = 220  # red on the left, blue on the right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from koma.errors import KomaError
 from koma.models.media import limits, sniff
 from koma.runtime.runner import InputFile
+
+LONG_VIDEO = 300
+"""Frames from which on leaping to key frames is worth a second pass over the packets."""
 
 _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "matroska", "image/gif": "gif"}
 
@@ -62,27 +66,55 @@ def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[n
 
     Longest edges above ``MAX_FRAME_EDGE`` are shrunk to it, so that memory stays bounded by the number of
     frames.
+    In long videos the decoder leaps from key frame to key frame, so that time is bounded by it too.
 
     Raises:
         KomaError: ``invalid_media`` where one of them cannot be decoded.
     """
-    wanted, found = set(indices), []
     with _opened(file, field) as (container, stream):
         stream.thread_type = "AUTO"
-        for number, frame in enumerate(container.decode(stream)):
-            if number in wanted:
-                found.append(_pixels(frame))
-            if number >= indices[-1]:
-                break
-    if len(found) < len(wanted):
+        if indices[-1] < LONG_VIDEO:
+            found = [_pixels(frame) for frame in _in_order(container, stream, indices)]
+        else:
+            found = [_pixels(frame) for frame in _by_leaps(container, stream, indices)]
+    if len(found) < len(indices):
         raise KomaError(
             "invalid_media",
-            f"{field}: only {len(found)} of {len(wanted)} sampled frames could be decoded",
+            f"{field}: only {len(found)} of {len(indices)} sampled frames could be decoded",
             field=field,
             value=len(found),
-            bound=len(wanted),
+            bound=len(indices),
         )
     return np.stack(found)
+
+
+def _in_order(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[Any]:
+    """The frames at ``indices``, by decoding everything up to the last of them."""
+    wanted = set(indices)
+    for number, frame in enumerate(container.decode(stream)):
+        if number in wanted:
+            yield frame
+        if number >= indices[-1]:
+            return
+
+
+def _by_leaps(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[Any]:
+    """The frames at ``indices``, each decoded from the last key frame before it; may yield fewer."""
+    packets = [packet for packet in container.demux(stream) if packet.size and packet.pts is not None]
+    stamps = sorted(packet.pts for packet in packets)
+    starts = sorted(packet.pts for packet in packets if packet.is_keyframe) or stamps[:1]
+    reached: int | None = None
+    decoded: Iterator[Any] = iter(())
+    for stamp in (stamps[index] for index in indices if index < len(stamps)):
+        start = starts[max(0, bisect_right(starts, stamp) - 1)]
+        if reached is None or start > reached:
+            container.seek(start, stream=stream)
+            decoded = container.decode(stream)
+        frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= stamp), None)
+        if frame is None:
+            return
+        reached = frame.pts
+        yield frame
 
 
 @contextmanager
