@@ -1,7 +1,9 @@
 """Lets PyPI's torchvision be imported beside a torch of another build.
 
-PyPI's torchvision wheel carries a C++ extension for CUDA; beside a CPU torch it cannot load, and then every import of
-diffusers and transformers fails with "operator torchvision::nms does not exist". Declaring the two operators that
+PyPI's torchvision wheel carries a C++ extension for CUDA; beside a CPU torch it cannot load, and then every
+import of
+diffusers and transformers fails with "operator torchvision::nms does not exist". Declaring the two
+operators that
 torchvision registers fake kernels for is enough: transforms need no C++ operator.
 """
 
@@ -15,9 +17,10 @@ _declared: list[torch.library.Library] = []
 
 
 def make_torchvision_importable() -> None:
-    """Call before the first import of transformers or diffusers; does nothing where torchvision works or is absent."""
+    """Call before the first import of transformers or diffusers; does nothing where torchvision works or is
+    absent."""
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except ImportError:
         return
     except RuntimeError:
