@@ -104,5 +104,6 @@ async def test_a_server_that_stays_away_is_told_to_whoever_waits(server: ServerP
         async with asyncio.timeout(5):
             with pytest.raises(ServerUnreachableError):
                 await job.result()
-    async with Client(server.url) as other:
-        await other.cancel(job.id)
+        between.refusing = False
+        await client.cancel(job.id)
+        assert (await client.job(job.id)).state == "cancelled"

@@ -188,7 +188,7 @@ class Client:
 
     async def _connected(self) -> Connection:
         async with self._opening:
-            if self._connection is None:
+            if self._connection is None or self._connection.failed:
                 connection = Connection(_socket_url(self.url), self._headers, self._timing)
                 await connection.open()
                 try:

@@ -65,6 +65,11 @@ class Connection:
         self._failure: ClientError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def failed(self) -> bool:
+        """Whether the connection was given up; a new one must be made."""
+        return self._failure is not None
+
     async def open(self) -> None:
         """Connect once, and stay connected in the background; raise ``ServerUnreachableError`` at once."""
         self._spawn(self._run(await self._connect()))
@@ -158,6 +163,10 @@ class Connection:
         except ClientError as error:
             self._fail(error)
             await socket.close()
+        except Exception as error:
+            # Nobody may wait for ever because of a fault in here.
+            self._fail(ProtocolError(f"the client cannot go on: {error!r}"))
+            raise
 
     async def _serve(self, socket: ClientConnection) -> None:
         self._socket = socket
