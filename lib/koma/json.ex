@@ -76,7 +76,7 @@ defmodule Koma.JSON do
   defp syntax_error(_reason), do: invalid("This is not JSON: a number is out of range.")
 
   defp check_digits(text) do
-    if Regex.match?(long_number(), text) and Regex.match?(long_number(), outside_strings(text)) do
+    if long_number?(text, 0) and text |> outside_strings() |> long_number?(0) do
       message = "A number has more than #{@max_digits} digits."
       {:error, invalid(message, bound: @max_digits)}
     else
@@ -84,7 +84,24 @@ defmodule Koma.JSON do
     end
   end
 
-  defp long_number, do: ~r/[0-9]{401}/
+  # A row of more than @max_digits digits covers one of the bytes this far apart: only those are
+  # looked at, and what is around those that are digits.
+  defp long_number?(text, at) when at >= byte_size(text), do: false
+
+  defp long_number?(text, at) do
+    digits = digits(text, at, 1) + digits(text, at - 1, -1)
+    digits > @max_digits or long_number?(text, at + @max_digits + 1)
+  end
+
+  defp digits(text, at, step), do: digits(text, at, step, 0)
+
+  defp digits(text, at, step, count)
+       when at >= 0 and at < byte_size(text) and count <= @max_digits do
+    if :binary.at(text, at) in ?0..?9, do: digits(text, at + step, step, count + 1), else: count
+  end
+
+  defp digits(_text, _at, _step, count), do: count
+
   defp outside_strings(text), do: Regex.replace(~r/"(?:[^"\\]++|\\.)*+"/s, text, "\"\"")
 
   defp check_depth(value) do

@@ -322,13 +322,21 @@ defmodule Koma.HTTPTest do
     assert length(String.split(answer, "HTTP/1.1 200")) == 4
   end
 
-  test "while the core restarts the answer is unavailable, and the connection stays", %{
-    port: port
-  } do
-    Supervisor.terminate_child(Koma.Core, Koma.Job.Processes)
+  test "while the core restarts the answer is unavailable, and connections stay", %{port: port} do
+    socket = connect(port)
+    join!(socket, "jobs")
+
+    :ok = Supervisor.terminate_child(Koma.Core, Koma.Job.Processes)
     answer = submit(port, %{"task" => "toy.run"})
-    assert {elem(answer, 0), code(answer)} in [{503, "unavailable"}, {500, "internal"}]
+    assert {elem(answer, 0), code(answer)} == {503, "unavailable"}
+    refusal = ask(socket, "jobs", "submit", %{"task" => "toy.run"})
+    assert %{"status" => "error", "response" => %{"code" => "unavailable"}} = refusal
     {:ok, _pid} = Supervisor.restart_child(Koma.Core, Koma.Job.Processes)
-    assert {202, _, _} = submit(port, %{"task" => "toy.run"})
+    assert %{"status" => "ok"} = ask(socket, "jobs", "submit", %{"task" => "toy.run"})
+
+    # The first part of the core takes all the others with it.
+    Process.exit(Process.whereis(Koma.Store), :kill)
+    assert eventually(fn -> match?({202, _, _}, submit(port, %{"task" => "toy.run"})) end)
+    assert %{"status" => "ok"} = ask(socket, "jobs", "submit", %{"task" => "toy.run"})
   end
 end

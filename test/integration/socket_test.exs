@@ -197,6 +197,7 @@ defmodule Koma.SocketTest do
       port: port
     } do
       socket = connect(port)
+      join!(socket, "jobs")
       [pid] = sockets()
 
       send(pid, :koma_idle_check)

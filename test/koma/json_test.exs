@@ -46,6 +46,18 @@ defmodule Koma.JSONTest do
     assert microseconds < 1_000_000
   end
 
+  test "a number that is too long is found wherever it stands" do
+    long = String.duplicate("1", JSON.max_digits() + 1)
+
+    for before <- [0, 1, 399, 400, 401, 402, 803, 5_000] do
+      text = ["[", String.duplicate(" ", before), long, "]"]
+      assert {:error, %{code: "invalid_json", bound: 400}} = JSON.decode(text)
+    end
+
+    numbers = Enum.map_join(1..50, ",", fn _n -> String.duplicate("1", JSON.max_digits()) end)
+    assert {:ok, _numbers} = JSON.decode("[" <> numbers <> "]")
+  end
+
   test "digits inside of strings are not numbers" do
     digits = String.duplicate("7", 10_000)
     assert JSON.decode(~s(["\\"#{digits}", 1])) == {:ok, ["\"" <> digits, 1]}

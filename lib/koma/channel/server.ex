@@ -8,17 +8,28 @@ defmodule Koma.Channel.Server do
 
   alias Koma.Channel
   alias Koma.Channel.{Join, Outbox, Preview}
+  alias Koma.Edge.Failure
   alias Koma.Socket.Serializer
 
   # Most topics wait most of the time; a hibernated process is some hundred words.
-  @hibernate_after_ms 1_000
+  @hibernate_after_ms 200
 
-  defstruct [:socket, :topic, :join_ref, :module, :state, outbox: %Outbox{}, settling: false]
+  defstruct [
+    :socket,
+    :topic,
+    :join_ref,
+    :prefix,
+    :module,
+    :state,
+    outbox: %Outbox{},
+    settling: false
+  ]
 
   @type t :: %__MODULE__{
           socket: pid,
           topic: String.t(),
           join_ref: Koma.Socket.Message.ref(),
+          prefix: binary,
           module: module,
           state: term,
           outbox: Outbox.t(),
@@ -35,13 +46,21 @@ defmodule Koma.Channel.Server do
   def init(%Join{socket: socket, message: message, module: module} = join) do
     _ref = Process.monitor(socket)
     join_ref = message.join_ref || message.ref
-    state = %__MODULE__{socket: socket, topic: message.topic, join_ref: join_ref, module: module}
+
+    state = %__MODULE__{
+      socket: socket,
+      topic: message.topic,
+      join_ref: join_ref,
+      prefix: Serializer.prefix(join_ref, message.topic),
+      module: module
+    }
+
     {:ok, state, {:continue, join}}
   end
 
   @impl true
   def handle_continue(%Join{message: message} = join, %__MODULE__{} = state) do
-    case state.module.join(join.argument, message.payload, join.caller) do
+    case join(state.module, join) do
       {:ok, response, pushes, inner} ->
         tell(state, {:joined, reply(state, message.ref, :ok, response)})
         {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
@@ -55,7 +74,7 @@ defmodule Koma.Channel.Server do
   @impl true
   def handle_info({:koma_push, message, size}, %__MODULE__{} = state) do
     {status, response, inner} =
-      case state.module.handle_in(message.event, message.payload, state.state) do
+      case handle_in(state, message) do
         {:ok, response, inner} -> {:ok, response, inner}
         {:error, error, inner} -> {:error, Channel.refusal(error), inner}
       end
@@ -79,6 +98,27 @@ defmodule Koma.Channel.Server do
     {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
   end
 
+  defp join(module, %Join{} = join) do
+    module.join(join.argument, join.message.payload, join.caller)
+  catch
+    kind, reason -> refuse_or_raise(kind, reason, __STACKTRACE__)
+  end
+
+  defp handle_in(%__MODULE__{} = state, message) do
+    state.module.handle_in(message.event, message.payload, state.state)
+  catch
+    kind, reason ->
+      {:error, error} = refuse_or_raise(kind, reason, __STACKTRACE__)
+      {:error, error, state.state}
+  end
+
+  defp refuse_or_raise(kind, reason, stacktrace) do
+    case Failure.unavailable(kind, reason) do
+      {:ok, error} -> {:error, error}
+      :error -> :erlang.raise(kind, reason, stacktrace)
+    end
+  end
+
   defp push(state, pushes) do
     flush(%__MODULE__{state | outbox: Enum.reduce(pushes, state.outbox, &Outbox.put(&2, &1))})
   end
@@ -97,12 +137,12 @@ defmodule Koma.Channel.Server do
   defp settled(state), do: state
 
   defp frame(state, {:event, {name, json}}) do
-    Serializer.push(state.join_ref, state.topic, name, json)
+    Serializer.push(state.prefix, name, json)
   end
 
   defp frame(state, {:preview, preview}) do
     case Preview.encode(preview) do
-      {:json, json} -> Serializer.push(state.join_ref, state.topic, "preview", json)
+      {:json, json} -> Serializer.push(state.prefix, "preview", json)
       {:binary, data} -> Serializer.push_binary(state.join_ref, state.topic, "preview", data)
     end
   end

@@ -13,7 +13,7 @@ defmodule Koma.Edge.Drainer do
   alias Koma.Socket.Handler
 
   # For the close frames to be written, and for what the sockets still had to send.
-  @close_ms 2_000
+  @close_ms 3_000
 
   @doc false
   @spec child_spec(Koma.Options.t()) :: Supervisor.child_spec()

@@ -9,6 +9,7 @@ defmodule Koma.HTTP.Handler do
   require Logger
 
   alias Koma.{Caller, Error}
+  alias Koma.Edge.Failure
   alias Koma.HTTP.{Auth, Reply}
 
   @behaviour :cowboy_handler
@@ -55,20 +56,16 @@ defmodule Koma.HTTP.Handler do
       {:error, Error.new("invalid_request", "The request has a malformed #{inspect(part)}.")}
 
     kind, reason ->
-      Logger.error(Exception.format(kind, reason, __STACKTRACE__))
-      {:error, failure(kind, reason)}
+      {:error, failure(kind, reason, __STACKTRACE__)}
   end
 
-  # A call into a part of the server that is restarting at this moment.
-  defp failure(:exit, {reason, {GenServer, :call, _args}})
-       when reason in [:noproc, :normal, :shutdown, :timeout] do
-    Error.new("unavailable", "This part of the server is restarting; try again.",
-      retry_after_ms: 1_000
-    )
-  end
-
-  defp failure(_kind, _reason) do
-    Error.new("internal", "The server failed on this request; its log says why.")
+  defp failure(kind, reason, stacktrace) do
+    with :error <- Failure.unavailable(kind, reason) do
+      Logger.error(Exception.format(kind, reason, stacktrace))
+      Error.new("internal", "The server failed on this request; its log says why.")
+    else
+      {:ok, error} -> error
+    end
   end
 
   defp check_method(method, allowed) do

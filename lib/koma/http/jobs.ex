@@ -22,7 +22,7 @@ defmodule Koma.HTTP.Jobs do
   def handle(:collection, "POST", req, caller) do
     with {:ok, %{"wait" => wait}} <- Params.check(query(req), @submit),
          {:ok, request, req} <- Body.json_object(req),
-         {:ok, job} <- Koma.submit(request, caller) do
+         {:ok, job} <- Koma.submit(kept(request), caller) do
       if wait == "true", do: wait(job["id"], req, caller), else: {:ok, accepted(req, job)}
     end
   end
@@ -40,6 +40,9 @@ defmodule Koma.HTTP.Jobs do
 
   def handle(:item, _get, req, caller), do: read(req, caller)
   def handle(:events, "GET", req, caller), do: EventStream.serve(:job, req, caller)
+
+  # Who asks over HTTP may poll: unlike a socket, nobody has to stay for the job to go on.
+  defp kept(request), do: Map.put_new(request, "on_disconnect", "keep")
 
   defp read(req, caller) do
     with {:ok, job} <- Koma.job(id(req), caller), do: {:ok, Reply.json(req, 200, job)}

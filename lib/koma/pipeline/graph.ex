@@ -138,6 +138,11 @@ defmodule Koma.Pipeline.Graph do
     {:error, Error.new("invalid_value", message, field: "stages")}
   end
 
+  defp stage({given, index}) when not is_map(given) do
+    message = "A stage must be an object."
+    {:error, Error.new("wrong_type", message, field: "stages[#{index}]", value: given)}
+  end
+
   defp stage({given, index}) do
     with {:ok, checked} <- Params.check(given, @stage),
          :ok <- check_name(checked["name"]) do

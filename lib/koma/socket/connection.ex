@@ -55,6 +55,7 @@ defmodule Koma.Socket.Connection do
             waiting_bytes: 0,
             reading: true,
             heard: true,
+            awake: false,
             unsettled: nil
 
   @type t :: %__MODULE__{
@@ -65,6 +66,7 @@ defmodule Koma.Socket.Connection do
           waiting_bytes: non_neg_integer,
           reading: boolean,
           heard: boolean,
+          awake: boolean,
           unsettled: MapSet.t(pid) | nil
         }
   @type command ::

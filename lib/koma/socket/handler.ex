@@ -15,6 +15,13 @@ defmodule Koma.Socket.Handler do
   # Up to here a frame is read and refused with a code; beyond, Cowboy closes with 1009.
   @hard_max_frame_bytes 2 * Connection.max_frame_bytes()
 
+  # Longer than between the events of a running job; short, as what is not given back at once
+  # leaves holes in the memory of the whole emulator when thousands connect.
+  @awake_ms 200
+
+  # For the client to answer our close frame.
+  @linger_ms 1_000
+
   @registry Koma.Socket.Registry
 
   @doc "The registry of the processes of all connections."
@@ -69,15 +76,57 @@ defmodule Koma.Socket.Handler do
     connection |> Connection.info(message) |> rest()
   end
 
-  # Events come in rows: no hibernation between them.
+  # Events come in rows: the process rests after them, not between them.
   def websocket_info({:koma_channel, _channel, {:push, _frame}} = message, connection) do
-    Connection.info(connection, message)
+    {commands, connection} = Connection.info(connection, message)
+    {commands, stay_awake(connection)}
+  end
+
+  def websocket_info(:koma_rest, connection) do
+    {[], %Connection{connection | awake: false}, :hibernate}
   end
 
   def websocket_info(message, connection), do: connection |> Connection.info(message) |> rest()
 
+  # We have sent a close frame. A socket that is closed while bytes of the client are unread
+  # resets the connection, and the client might never read the frame: so they are read away.
+  @impl true
+  def terminate(reason, _req, _connection) when reason == :stop or elem(reason, 0) == :error do
+    if reason != {:error, :closed}, do: linger(now() + @linger_ms)
+    :ok
+  end
+
+  def terminate(_reason, _req, _connection), do: :ok
+
+  defp linger(deadline) do
+    receive do
+      {:tcp, _socket, _bytes} ->
+        linger(deadline)
+
+      {:tcp_passive, socket} ->
+        with :ok <- :inet.setopts(socket, active: 100), do: linger(deadline)
+
+      {:tcp_closed, _socket} ->
+        :ok
+
+      {:tcp_error, _socket, _reason} ->
+        :ok
+    after
+      max(deadline - now(), 0) -> :ok
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
   # Most connections wait most of the time; after an answer the process shrinks to what it keeps.
   defp rest({commands, connection}), do: {commands, connection, :hibernate}
+
+  defp stay_awake(%Connection{awake: true} = connection), do: connection
+
+  defp stay_awake(connection) do
+    _timer = Process.send_after(self(), :koma_rest, @awake_ms)
+    %Connection{connection | awake: true}
+  end
 
   defp schedule_idle_check do
     Process.send_after(self(), :koma_idle_check, Connection.idle_ms())

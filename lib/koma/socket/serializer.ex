@@ -71,13 +71,23 @@ defmodule Koma.Socket.Serializer do
   @doc "The answer to the message with `ref`; `response` is an object."
   @spec reply(Message.ref(), Message.ref(), String.t(), status, map) :: frame
   def reply(join_ref, ref, topic, status, response) do
-    payload = %{"status" => Atom.to_string(status), "response" => response}
-    text(join_ref, ref, topic, "phx_reply", JSON.encode!(payload))
+    status = Atom.to_string(status)
+    json = [~s({"status":"), status, ~s(","response":), JSON.encode!(response), ?}]
+    text(join_ref, ref, topic, "phx_reply", json)
   end
 
-  @doc "An event of the server, with a payload that is JSON text already."
-  @spec push(Message.ref(), String.t(), String.t(), json :: iodata) :: frame
-  def push(join_ref, topic, event, json), do: text(join_ref, nil, topic, event, json)
+  @doc "The beginning of every push to a topic, made once when it is joined."
+  @spec prefix(Message.ref(), String.t()) :: binary
+  def prefix(join_ref, topic) do
+    "[" <> JSON.encode!(join_ref) <> ",null," <> JSON.encode!(topic) <> ","
+  end
+
+  @doc """
+  An event of the server, with a payload that is JSON text already. `event` is one of our own
+  names, which need no escapes.
+  """
+  @spec push(prefix :: binary, String.t(), json :: iodata) :: frame
+  def push(prefix, event, json), do: {:text, [prefix, ?", event, ~s(",), json, ?]]}
 
   @doc "An event of the server whose payload is bytes. Raises for a name of more than 255 bytes."
   @spec push_binary(Message.ref(), String.t(), String.t(), iodata) :: frame
@@ -98,8 +108,8 @@ defmodule Koma.Socket.Serializer do
   end
 
   defp text(join_ref, ref, topic, event, json) do
-    head = Enum.map_intersperse([join_ref, ref, topic, event], ?,, &JSON.encode!/1)
-    {:text, [?[, head, ?,, json, ?]]}
+    head = Enum.map_intersperse([join_ref, ref, topic], ?,, &JSON.encode!/1)
+    {:text, [?[, head, ~s(,"), event, ~s(",), json, ?]]}
   end
 
   defp check(%Message{} = message) do

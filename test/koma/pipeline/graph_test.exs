@@ -52,7 +52,7 @@ defmodule Koma.Pipeline.GraphTest do
           {"an unknown field", %{"stage" => []}, "unknown_field", "stage"},
           {"no stages", %{"stages" => []}, "out_of_bounds", "stages"},
           {"stages of the wrong type", %{"stages" => %{}}, "wrong_type", "stages"},
-          {"a stage that is no object", %{"stages" => [1]}, "wrong_type", "stages[0].payload"},
+          {"a stage that is no object", %{"stages" => [1]}, "wrong_type", "stages[0]"},
           {"a stage without a task", %{"stages" => [%{"name" => "a"}]}, "missing_field",
            "stages[0].task"},
           {"a task of the wrong type", %{"stages" => [%{"name" => "a", "task" => 1}]},

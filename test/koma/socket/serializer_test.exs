@@ -78,7 +78,7 @@ defmodule Koma.Socket.SerializerTest do
     end
 
     test "a push carries the join_ref and shares the encoded payload" do
-      assert bytes(Serializer.push("5", "job:é", "progress", ~s({"step":1}))) ==
+      assert bytes(Serializer.push(Serializer.prefix("5", "job:é"), "progress", ~s({"step":1}))) ==
                {:text, ~s(["5",null,"job:é","progress",{"step":1}])}
     end
 
