@@ -70,6 +70,14 @@ def test_the_name_untrained_is_built_once_in_the_cache_of_the_user(
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
 
 
+def test_the_default_without_a_trained_checkpoint_is_served_untrained_and_says_so(
+    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "empty")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _load(family, "emoji").loaded.notice == untrained.NOTICE
+
+
 @pytest.mark.parametrize("name", ["no-such-name", "/no/such/folder", "", "a/b/c"])
 def test_what_is_no_checkpoint_is_refused_by_name(family: str, name: str) -> None:
     error = _refusal(lambda: _load(family, name))
@@ -144,17 +152,6 @@ def test_options_win_over_the_koma_json_of_the_checkpoint(copy: Path) -> None:
     [task] = runner.tasks.values()
     assert task.params.model_json_schema()["properties"]["seed"]["default"] == 2
     assert runner.loaded.notice == "mine"
-
-
-def test_the_arguments_for_the_stock_pipeline_become_defaults_under_koma_json(
-    checkpoint: Checkpoint, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(checkpoint("amused"), tmp_path / "amused")
-    arguments = {"num_inference_steps": 9, "guidance_scale": 3.5, "temperature": [1, 0], "output_type": "pt"}
-    (folder / "defaults.json").write_text(json.dumps(arguments))
-    (folder / "koma.json").write_text(json.dumps({"defaults": {"guidance_scale": 2.5}}))
-    fields = _load("amused", folder).tasks["image.generate"].params.model_fields
-    assert [fields[name].default for name in ("steps", "guidance_scale", "temperature")] == [9, 2.5, 1.0]
 
 
 @pytest.mark.parametrize(

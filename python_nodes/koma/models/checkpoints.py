@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 
 from koma.errors import KomaError
 
+logger = logging.getLogger(__name__)
+
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 FOLDERS = {"smolvlm2": "smolvlm2", "amused": "amused", "ltx_video": "ltx-video"}
 """Family -> its folder inside a named set of checkpoints."""
 UNTRAINED = "untrained"
+DEFAULT = "emoji"
+"""The trained checkpoints that ship. A family without one is served untrained, and says so."""
 
 _CONTENT = (".json", ".jinja", ".model", ".safetensors", ".txt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -39,11 +44,14 @@ def resolve(checkpoint: str, family: str) -> Path:
     Raises:
         KomaError: ``load_failed`` where there is no such checkpoint.
     """
+    shipped = SHIPPED / checkpoint / FOLDERS[family]
+    if checkpoint == DEFAULT and not shipped.is_dir():
+        logger.warning("no trained checkpoint %s ships for %s: it is served untrained", DEFAULT, family)
+        checkpoint = UNTRAINED
     if checkpoint == UNTRAINED:
         from koma.models import untrained
 
         return untrained.folder(family)
-    shipped = SHIPPED / checkpoint / FOLDERS[family]
     if re.fullmatch(r"[\w-]+", checkpoint) and shipped.is_dir():
         return shipped
     if checkpoint and Path(checkpoint).is_dir():

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
-from koma.models import checkpoints, manifest
 from koma.models.amused import decode, encode, parts, step
 from koma.models.amused.encode import ImageState
 from koma.models.amused.params import image_params
-from koma.models.device import place
+from koma.models.loading import Opened, open_checkpoint
 from koma.models.media import encode as media
 from koma.models.seeds import row_seeds
-from koma.runtime.runner import Loaded, Output, Preview, Request, Runner, State, TaskSpec
+from koma.runtime.runner import Output, Preview, Request, Runner, State, TaskSpec
 
 TASK = "image.generate"
 
@@ -20,12 +19,12 @@ TASK = "image.generate"
 class AmusedRunner:
     """Paints images; see :class:`koma.runtime.runner.Runner` for the phases."""
 
-    def __init__(self, modules: parts.Parts, loaded: Loaded, settings: manifest.Manifest) -> None:
-        self.loaded = loaded
+    def __init__(self, modules: parts.Parts, opened: Opened) -> None:
+        self.loaded = opened.loaded
         self._parts = modules
         self._encoder = encode.Encoder(modules)
         self._encoder.text("")
-        params = image_params(modules.native_side, modules.multiple, settings)
+        params = image_params(modules.native_side, modules.multiple, opened.manifest)
         self.tasks: Mapping[str, TaskSpec] = {
             TASK: TaskSpec(params, {}, {"image": "image/png"}, steps=lambda checked: checked.steps)
         }
@@ -76,24 +75,9 @@ class AmusedRunner:
 
 
 def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
-    """Load an aMUSEd checkpoint.
+    """Load an aMUSEd checkpoint; the arguments are those of :func:`koma.models.loading.open_checkpoint`.
 
-    Args:
-        checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
-        slots: jobs in flight; nothing is laid out for them beforehand.
-        options: overrides of the checkpoint's ``koma.json``.
+    ``slots`` is the engine's business: nothing is laid out here for jobs that may come.
     """
-    placement = place(device, dtype)
-    folder = checkpoints.resolve(checkpoint, "amused")
-    settings = manifest.read(folder, options)
-    loaded = Loaded(
-        family="amused",
-        checkpoint=checkpoint,
-        checkpoint_digest=checkpoints.digest(folder),
-        device=str(placement.device),
-        dtype=placement.dtype_name,
-        notice=settings.notice,
-    )
-    return AmusedRunner(parts.load(folder, placement), loaded, settings)
+    opened = open_checkpoint("amused", checkpoint, device, dtype, options)
+    return AmusedRunner(parts.load(opened.folder, opened.placement), opened)

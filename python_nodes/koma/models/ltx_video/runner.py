@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
-from koma.models import checkpoints, manifest
-from koma.models.device import place
+from koma.models.loading import Opened, open_checkpoint
 from koma.models.ltx_video import decode, encode, parts, step
 from koma.models.ltx_video.encode import VideoState
 from koma.models.ltx_video.params import video_params
 from koma.models.media import encode as media
 from koma.models.media.sniff import IMAGE_TYPES
-from koma.runtime.runner import InputSpec, Loaded, Output, Preview, Request, Runner, State, TaskSpec
+from koma.runtime.runner import InputSpec, Output, Preview, Request, Runner, State, TaskSpec
 
 TASK = "video.generate"
 _FIRST_IMAGE = InputSpec(
@@ -23,12 +22,12 @@ _FIRST_IMAGE = InputSpec(
 class LtxVideoRunner:
     """Makes videos; see :class:`koma.runtime.runner.Runner` for the phases."""
 
-    def __init__(self, modules: parts.Parts, loaded: Loaded, settings: manifest.Manifest) -> None:
-        self.loaded = loaded
+    def __init__(self, modules: parts.Parts, opened: Opened) -> None:
+        self.loaded = opened.loaded
         self._parts = modules
         self._encoder = encode.Encoder(modules)
         self._encoder.text("")
-        params = video_params(modules.multiple, modules.temporal, settings)
+        params = video_params(modules.multiple, modules.temporal, opened.manifest)
         inputs, outputs = {"image": _FIRST_IMAGE}, {"video": "video/mp4"}
         self.tasks: Mapping[str, TaskSpec] = {
             TASK: TaskSpec(params, inputs, outputs, steps=lambda checked: checked.steps)
@@ -75,24 +74,9 @@ class LtxVideoRunner:
 
 
 def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
-    """Load an LTX-Video checkpoint.
+    """Load an LTX-Video checkpoint; the arguments are those of :func:`koma.models.loading.open_checkpoint`.
 
-    Args:
-        checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
-        slots: jobs in flight; nothing is laid out for them beforehand.
-        options: overrides of the checkpoint's ``koma.json``.
+    ``slots`` is the engine's business: nothing is laid out here for jobs that may come.
     """
-    placement = place(device, dtype)
-    folder = checkpoints.resolve(checkpoint, "ltx_video")
-    settings = manifest.read(folder, options)
-    loaded = Loaded(
-        family="ltx_video",
-        checkpoint=checkpoint,
-        checkpoint_digest=checkpoints.digest(folder),
-        device=str(placement.device),
-        dtype=placement.dtype_name,
-        notice=settings.notice,
-    )
-    return LtxVideoRunner(parts.load(folder, placement, settings.settings), loaded, settings)
+    opened = open_checkpoint("ltx_video", checkpoint, device, dtype, options)
+    return LtxVideoRunner(parts.load(opened.folder, opened.placement, opened.manifest.settings), opened)

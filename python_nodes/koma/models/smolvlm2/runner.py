@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
-from koma.models import checkpoints, manifest
-from koma.models.device import place
+from koma.models.loading import Opened, open_checkpoint
 from koma.models.media.sniff import IMAGE_TYPES, VIDEO_TYPES
 from koma.models.smolvlm2 import encode, parts, step
 from koma.models.smolvlm2.encode import AnswerState
 from koma.models.smolvlm2.params import understand_params
 from koma.models.smolvlm2.vision import Vision
-from koma.runtime.runner import InputSpec, Loaded, Output, Preview, Request, Runner, State, TaskSpec
+from koma.runtime.runner import InputSpec, Output, Preview, Request, Runner, State, TaskSpec
 
 TASK = "video.understand"
 _INPUTS = {
@@ -24,11 +23,11 @@ _INPUTS = {
 class SmolVlm2Runner:
     """Answers questions about videos and images; see :class:`koma.runtime.runner.Runner` for the phases."""
 
-    def __init__(self, modules: parts.Parts, loaded: Loaded, settings: manifest.Manifest) -> None:
-        self.loaded = loaded
+    def __init__(self, modules: parts.Parts, opened: Opened) -> None:
+        self.loaded = opened.loaded
         self._parts = modules
         self._vision = Vision(modules)
-        params = understand_params(modules.max_frames, modules.fps, modules.context, settings)
+        params = understand_params(modules.max_frames, modules.fps, modules.context, opened.manifest)
         self.tasks: Mapping[str, TaskSpec] = {
             TASK: TaskSpec(
                 params, _INPUTS, {"text": "text/plain"}, steps=lambda checked: checked.max_new_tokens
@@ -68,24 +67,9 @@ class SmolVlm2Runner:
 
 
 def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
-    """Load a SmolVLM2 checkpoint.
+    """Load a SmolVLM2 checkpoint; the arguments are those of :func:`koma.models.loading.open_checkpoint`.
 
-    Args:
-        checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
-        slots: jobs in flight; nothing is laid out for them beforehand.
-        options: overrides of the checkpoint's ``koma.json``.
+    ``slots`` is the engine's business: nothing is laid out here for jobs that may come.
     """
-    placement = place(device, dtype)
-    folder = checkpoints.resolve(checkpoint, "smolvlm2")
-    settings = manifest.read(folder, options)
-    loaded = Loaded(
-        family="smolvlm2",
-        checkpoint=checkpoint,
-        checkpoint_digest=checkpoints.digest(folder),
-        device=str(placement.device),
-        dtype=placement.dtype_name,
-        notice=settings.notice,
-    )
-    return SmolVlm2Runner(parts.load(folder, placement), loaded, settings)
+    opened = open_checkpoint("smolvlm2", checkpoint, device, dtype, options)
+    return SmolVlm2Runner(parts.load(opened.folder, opened.placement), opened)
