@@ -76,6 +76,7 @@ def test_the_shipped_ltx_video_films_what_the_stock_pipeline_films(request_of: M
     folder = _shipped("ltx_video")
     runner = _load("ltx_video")
     request = request_of(runner, "video.generate", prompt="a cat moving right at night", seed=3, steps=6)
+    assert request.params.width <= 256, "koma.json of the checkpoint names its sizes"
     state = run_alone(runner, request)
     ours = decode.frames(runner._parts, state)
     pipeline = LTXPipeline.from_pretrained(folder, torch_dtype=torch.float32)
