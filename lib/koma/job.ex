@@ -4,8 +4,9 @@ defmodule Koma.Job do
   are read from the store.
   """
 
-  alias Koma.{Caller, Error, Queue, Store, Telemetry}
-  alias Koma.Job.{Event, Followers, Keeper, Preview, Processes, Record, Request, Server}
+  alias Koma.{Caller, Error, Options, Queue, Store, Telemetry}
+  alias Koma.Job.{Event, Followers, Keeper, Preview, Processes, Record, Request, Retry, Server}
+  alias Koma.Queue.Ticket
 
   @type filter :: %{optional(String.t()) => term}
 
@@ -16,11 +17,13 @@ defmodule Koma.Job do
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def submit(request, %Caller{} = caller) do
     with {:ok, record} <- Request.build(request, caller),
-         :ok <- Queue.admit(record.model, record.id),
+         :ok <- Queue.admit(record.model, ticket(record)),
          :ok <- store(record) do
       {:ok, start(record)}
     end
   end
+
+  defp ticket(record), do: Ticket.new(record, Retry.class(record, Options.get().max_attempts))
 
   defp store(record) do
     with {:error, error} <- Store.Jobs.accept(record) do
@@ -32,7 +35,7 @@ defmodule Koma.Job do
   defp start(record) do
     metadata = Map.take(record, [:id, :task, :model])
     Telemetry.execute([:koma, :job, :accepted], %{count: 1}, metadata)
-    pid = Processes.start(record)
+    pid = Processes.start(record, self())
     Keeper.watch(record.id, pid)
     live(record.id, &Server.get/1, fn stored -> Record.to_map(stored) end)
   end
@@ -94,7 +97,7 @@ defmodule Koma.Job do
   def unsubscribe(id) do
     Followers.leave(id)
     # Whatever its process sends, it has sent before it answers this.
-    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.get/1)
+    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.leave/1)
     Followers.forget(id)
   end
 

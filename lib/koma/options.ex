@@ -21,7 +21,15 @@ defmodule Koma.Options do
       {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
     # queue and jobs
     queue_limit: {:integer, 1, nil, 256, "jobs that may wait per family"},
-    max_attempts: {:integer, 1, nil, 3, "how often a job is run when model nodes die under it"},
+    queue_budget_ms:
+      {:integer, 1, nil, 3_600_000, "estimated time in slots that may wait per family"},
+    queue_update_ms:
+      {:integer, 1, nil, 1_000, "least time between two `queued` events of a waiting job"},
+    key_weights: {:weights, %{}, "shares of API keys by id; the others weigh 1"},
+    absence_ms:
+      {:integer, 0, nil, 5_000, "how long nobody may follow an interactive job that is not kept"},
+    max_attempts:
+      {:integer, 1, nil, 3, "how often a job is run when model nodes die; the last time alone"},
     drain_ms: {:integer, 0, nil, 10_000, "how long running jobs may go on at a stop"},
     # model nodes
     python: {:string, "python3", "interpreter of the model nodes"},
@@ -49,6 +57,10 @@ defmodule Koma.Options do
           retention_jobs: non_neg_integer,
           journal_bytes: pos_integer,
           queue_limit: pos_integer,
+          queue_budget_ms: pos_integer,
+          queue_update_ms: pos_integer,
+          key_weights: %{String.t() => pos_integer},
+          absence_ms: non_neg_integer,
           max_attempts: pos_integer,
           drain_ms: non_neg_integer,
           python: String.t(),
@@ -137,6 +149,12 @@ defmodule Koma.Options do
     if Enum.all?(command, &is_binary/1),
       do: {:ok, command},
       else: {:error, "#{inspect(command)} is not a list of strings"}
+  end
+
+  defp check({:weights, _default, _meaning}, weights) when is_map(weights) do
+    if Enum.all?(weights, fn {key, n} -> is_binary(key) and is_integer(n) and n > 0 end),
+      do: {:ok, weights},
+      else: {:error, "#{inspect(weights)} is not a map of keys to positive integers"}
   end
 
   defp check({:models, _default, _meaning}, entries) when is_list(entries) do

@@ -3,7 +3,7 @@ defmodule Koma.Queue do
   use Supervisor
 
   alias Koma.{Error, Options}
-  alias Koma.Queue.{Line, Server}
+  alias Koma.Queue.{Cost, Server, Ticket}
 
   @registry Koma.Queue.Registry
 
@@ -15,18 +15,23 @@ defmodule Koma.Queue do
 
   @doc """
   Promises a place to a job that the calling process is about to store: `overloaded` with
-  `retry_after_ms` when all places are taken, `draining` during a stop. The promise ends when the
-  job enqueues itself or the calling process dies.
+  `retry_after_ms` when all places are taken or too much work waits, `draining` during a stop.
+  The promise ends when the job enqueues itself or the calling process dies.
   """
-  @spec admit(family :: String.t(), id :: String.t()) :: :ok | {:error, Error.t()}
-  def admit(family, id), do: call(family, {:admit, id})
+  @spec admit(family :: String.t(), Ticket.t()) :: :ok | {:error, Error.t()}
+  def admit(family, ticket), do: call(family, {:admit, ticket})
 
   @doc """
   Lets the calling job process wait. When its turn has come it gets `{:dispatch, lease}` with a
-  `Koma.Scheduler.Lease`. Returns its position and the estimated wait.
+  `Koma.Scheduler.Lease`. Returns its position and the estimated wait in ms; while it waits it
+  gets `{:position, position, wait_ms}` when that changed (`Koma.Queue.News`).
   """
-  @spec enqueue(String.t(), String.t(), Line.class()) :: {pos_integer, non_neg_integer | nil}
-  def enqueue(family, id, class), do: call(family, {:enqueue, id, class})
+  @spec enqueue(String.t(), Ticket.t()) :: {pos_integer, non_neg_integer | nil}
+  def enqueue(family, ticket), do: call(family, {:enqueue, ticket})
+
+  @doc "A job of this work held a slot for so many ms: later estimates get better."
+  @spec measured(String.t(), Cost.work(), non_neg_integer) :: :ok
+  def measured(family, work, ms), do: GenServer.cast(name(family), {:measured, work, ms})
 
   @doc "Takes a job or a promise out; when this returns, no `:dispatch` for it is sent any more."
   @spec leave(String.t(), String.t()) :: :ok
@@ -54,12 +59,21 @@ defmodule Koma.Queue do
   def init(options) do
     queues =
       for family <- options.models |> Enum.map(& &1.family) |> Enum.uniq() do
-        arguments = [family: family, limit: options.queue_limit, name: name(family)]
+        arguments = [family: family, name: name(family)] ++ bounds(options)
         Supervisor.child_spec({Server, arguments}, id: {Server, family})
       end
 
     # A queue that dies has lost who waits; all of Work behind it starts again from the store.
     children = [{Registry, keys: :unique, name: @registry} | queues]
     Supervisor.init(children, strategy: :one_for_all, max_restarts: 0)
+  end
+
+  defp bounds(options) do
+    [
+      limit: options.queue_limit,
+      budget_ms: options.queue_budget_ms,
+      weights: options.key_weights,
+      update_ms: options.queue_update_ms
+    ]
   end
 end

@@ -12,6 +12,8 @@ defmodule Koma.Scheduler do
   alias Koma.ModelNode
   alias Koma.Scheduler.{Lease, Placement}
 
+  @type mode :: :shared | :alone
+
   defstruct placement: Placement.new(), queues: %{}, holders: %{}, watched: %{}, idle: []
 
   @doc "Starts the scheduler of this peer."
@@ -22,9 +24,18 @@ defmodule Koma.Scheduler do
   @spec attach(String.t()) :: :ok
   def attach(family), do: GenServer.call(__MODULE__, {:attach, family})
 
-  @doc "Takes a slot for a job, on behalf of its process."
-  @spec claim(String.t(), String.t(), pid) :: {:ok, Lease.t()} | :none
-  def claim(family, id, job), do: GenServer.call(__MODULE__, {:claim, family, id, job}, :infinity)
+  @doc """
+  Takes a slot for a job, on behalf of its process. An `:alone` job gets a whole model node; while
+  none is empty, one is kept free of new jobs for it until it is claimed or withdrawn.
+  """
+  @spec claim(String.t(), String.t(), pid, mode) :: {:ok, Lease.t()} | :none
+  def claim(family, id, job, mode) do
+    GenServer.call(__MODULE__, {:claim, family, id, job, mode}, :infinity)
+  end
+
+  @doc "The job of this family that waits to run alone waits no longer."
+  @spec withdraw(String.t()) :: :ok
+  def withdraw(family), do: GenServer.cast(__MODULE__, {:withdraw, family})
 
   @doc "Gives a lease back that was never used."
   @spec release(Lease.t(), String.t()) :: :ok
@@ -51,15 +62,20 @@ defmodule Koma.Scheduler do
   @impl GenServer
   def handle_call({:attach, family}, {pid, _tag}, state) do
     send(pid, {:slots_free, family})
+    # What the queue before this one waited for.
+    state = unreserve(state, family)
     {:reply, :ok, %{state | queues: Map.put(state.queues, family, pid)}}
   end
 
-  def handle_call({:claim, family, id, job}, _from, state) do
-    case Placement.take(state.placement, family, id) do
+  def handle_call({:claim, family, id, job, mode}, _from, state) do
+    case take(state.placement, mode, family, id) do
       {:ok, name, pid, placement} ->
         holders = Map.put(state.holders, Process.monitor(job), {name, id})
         lease = %Lease{node: name, pid: pid}
         {:reply, {:ok, lease}, %{state | placement: placement, holders: holders}}
+
+      {:none, placement} ->
+        {:reply, :none, %{state | placement: placement}}
 
       :none ->
         {:reply, :none, state}
@@ -79,6 +95,10 @@ defmodule Koma.Scheduler do
     placement = Placement.up(state.placement, name, pid, family, slots, jobs)
     watched = Map.put_new_lazy(state.watched, name, fn -> Process.monitor(pid) end)
     {:noreply, tell(%{state | placement: placement, watched: watched}, family)}
+  end
+
+  def handle_cast({:withdraw, family}, state) do
+    {:noreply, state |> unreserve(family) |> tell(family)}
   end
 
   def handle_cast({:node_down, name}, state), do: {:noreply, lose(state, name)}
@@ -101,6 +121,13 @@ defmodule Koma.Scheduler do
     end
   end
 
+  defp take(placement, :shared, family, id), do: Placement.take(placement, family, id)
+  defp take(placement, :alone, family, id), do: Placement.take_alone(placement, family, id)
+
+  defp unreserve(state, family) do
+    %{state | placement: Placement.unreserve(state.placement, family)}
+  end
+
   defp stop_job(state, {name, id}) do
     with %{^name => node} <- state.placement.nodes, do: ModelNode.cancel(node.pid, id)
     state
@@ -117,8 +144,11 @@ defmodule Koma.Scheduler do
     {ref, watched} = Map.pop(state.watched, name)
     if ref, do: Process.demonitor(ref, [:flush])
 
+    family = with %{^name => node} <- state.placement.nodes, do: node.family, else: (_ -> nil)
+
     %{state | placement: Placement.down(state.placement, name), watched: watched}
     |> forget_holders(fn {node, _id} -> node == name end)
+    |> tell(family)
     |> answer_idle()
   end
 

@@ -20,7 +20,7 @@ defmodule Koma.Faults.BrokenWireTest do
         capture_log(fn ->
           events = await_end(submit!()["id"])
           assert milestones(events) == ~w(queued started retrying queued started failed)
-          assert %{"code" => "node_crashed", "message" => message} = List.last(events).data
+          assert %{"code" => "poison_job", "message" => message} = List.last(events).data
           assert message =~ unquote(reason)
         end)
 

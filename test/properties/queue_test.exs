@@ -2,105 +2,350 @@ defmodule Koma.Properties.QueueTest do
   use ExUnit.Case, async: true
 
   import Koma.Properties
-  alias Koma.Queue.{Line, Rate}
+  alias Koma.Queue.{Cost, Line, News, Rate, Ticket}
 
   @limit 5
+  @keys ["a", "b", "c"]
+  @weights %{"a" => 1, "b" => 2, "c" => 5}
 
-  test "the line keeps its bound and its order under any sequence of operations" do
-    holds(list(operation()), fn operations ->
-      {line, model} = Enum.reduce(operations, {Line.new(@limit), model()}, &step/2)
-      departures(line) == order(model)
-    end)
-  end
+  describe "the line" do
+    test "keeps its bounds under any sequence of operations" do
+      holds(list(operation()), fn operations ->
+        {line, model} = run(operations)
+        accepted = map_size(model.promised)
 
-  test "the place that is told is the place in which jobs leave" do
-    holds(list(operation()), fn operations ->
-      {line, model} = Enum.reduce(operations, {Line.new(@limit), model()}, &step/2)
-
-      model
-      |> order()
-      |> Enum.with_index(1)
-      |> Enum.all?(fn {id, place} -> Line.position(line, id) == place end)
-    end)
-  end
-
-  test "estimated waits grow with the place and are never negative" do
-    holds(list(integer(0, 1_000)), fn gaps ->
-      {rate, _now} =
-        Enum.reduce(gaps, {Rate.blocked(Rate.new(), 0), 0}, fn gap, {rate, now} ->
-          {Rate.departed(rate, now + gap), now + gap}
-        end)
-
-      waits = for place <- 1..5, do: Rate.wait_ms(rate, place)
-
-      if gaps == [],
-        do: Enum.all?(waits, &is_nil/1),
-        else: waits == Enum.sort(waits) and hd(waits) >= 0
-    end)
-  end
-
-  test "a steady stream is measured as what it is" do
-    rate =
-      Enum.reduce(1..50, Rate.blocked(Rate.new(), 0), fn n, rate ->
-        Rate.departed(rate, n * 40)
+        Line.size(line) == length(model.waiting) and
+          accepted + Line.size(line) <= 2 * @limit + model.unbidden
       end)
+    end
 
-    assert Rate.wait_ms(rate, 1) == 40
-    assert Rate.wait_ms(rate, 10) == 400
-  end
+    test "lets jobs leave in the order of their told positions" do
+      holds(list(operation()), fn operations ->
+        {line, _model} = run(operations)
+        told = line |> Line.positions() |> Enum.sort_by(&elem(&1, 1))
+        order = departures(line)
 
-  test "idle time is not measured" do
-    rate = Rate.new() |> Rate.blocked(0) |> Rate.departed(10) |> Rate.idle()
-    rate = rate |> Rate.blocked(1_000_000) |> Rate.departed(1_000_010)
-    assert Rate.wait_ms(rate, 1) == 10
-  end
+        Enum.map(told, &elem(&1, 0)) == order and
+          Enum.map(told, &elem(&1, 1)) == Enum.to_list(1..length(order)//1) and
+          Enum.all?(told, fn {id, position} -> Line.position(line, id) == position end)
+      end)
+    end
 
-  # The model: promises and waiting jobs as plain lists.
-  defp model, do: %{promised: [], waiting: []}
+    test "keeps the jobs of one key and class in the order in which they came" do
+      holds(list(operation()), fn operations ->
+        {line, model} = run(operations)
+        order = departures(line)
 
-  defp step({:promise, id}, {line, model}) do
-    taken = length(model.promised) + length(model.waiting)
-    known = id in model.promised or List.keymember?(model.waiting, id, 1)
+        Enum.all?(flows(model), fn {_flow, ids} -> Enum.filter(order, &(&1 in ids)) == ids end)
+      end)
+    end
 
-    case Line.promise(line, id) do
-      _any when known -> {line, model}
-      {:ok, line} when taken < @limit -> {line, %{model | promised: [id | model.promised]}}
-      :full when taken >= @limit -> {line, model}
+    test "serves jobs whose model node died before all others" do
+      holds(list(operation()), fn operations ->
+        {line, model} = run(operations)
+        rank = %{alone: 0, again: 1, interactive: 2, batch: 2}
+        ranks = for id <- departures(line), do: rank[class(model, id)]
+        ranks == Enum.sort(ranks)
+      end)
     end
   end
 
-  defp step({:put, id, class}, {line, model}) do
-    if List.keymember?(model.waiting, id, 1) do
+  describe "fairness" do
+    test "keys of equal weight that wait all the time are served within one job of each other" do
+      holds({integer(1, 6), integer(1, 40)}, fn {keys, turns} ->
+        served = for n <- 1..keys, do: {"key#{n}", turns}
+        counts = served |> full_line(%{}) |> departures() |> Enum.take(turns) |> count_keys()
+        counts = for n <- 1..keys, do: Map.get(counts, "key#{n}", 0)
+        Enum.max(counts) - Enum.min(counts) <= 1
+      end)
+    end
+
+    test "keys are served by their weights, between any two within one job of the ratio" do
+      holds({integer(1, 9), integer(1, 9), integer(1, 9), integer(1, 60)}, fn {a, b, c, turns} ->
+        weights = %{"a" => a, "b" => b, "c" => c}
+        line = full_line(for(key <- @keys, do: {key, turns}), weights)
+        counts = line |> departures() |> Enum.take(turns) |> count_keys()
+
+        for {x, y} <- [{"a", "b"}, {"a", "c"}, {"b", "c"}], reduce: true do
+          fair? ->
+            [n, m] = [Map.get(counts, x, 0), Map.get(counts, y, 0)]
+            [v, w] = [weights[x], weights[y]]
+            fair? and abs(n / v - m / w) <= max(1 / v, 1 / w) + 1.0e-9
+        end
+      end)
+    end
+
+    test "a key with one job waits for at most one turn of every other, however much they sent" do
+      holds({integer(1, 6), integer(0, 30)}, fn {others, served} ->
+        line = full_line(for(n <- 1..others, do: {"other#{n}", 40}), %{})
+        line = Enum.reduce(1..served//1, line, fn _, line -> serve(line) end)
+        line = Line.put(line, ticket("late", "one", :interactive), 1)
+        Line.position(line, "late") <= others + 1
+      end)
+    end
+
+    test "a batch job is served after at most nine interactive ones, and they before it" do
+      line = Enum.reduce(1..40, new(), &Line.put(&2, ticket("i#{&1}", nil, :interactive), 1))
+      line = Line.put(line, ticket("b", nil, :batch), 1)
+      assert Line.position(line, "b") == 10
+      first_batch = Line.put(new(), ticket("b", nil, :batch), 1)
+      line = Line.put(first_batch, ticket("i", nil, :interactive), 1)
+      assert Line.position(line, "i") == 1
+    end
+
+    test "a key that comes and goes gains nothing over one that waits" do
+      line = full_line([{"waits", 40}], %{})
+
+      {line, order} =
+        Enum.reduce(1..10, {line, []}, fn n, {line, order} ->
+          line = Line.put(line, ticket("r#{n}", "returns", :interactive), 1)
+          [first, second] = line |> departures() |> Enum.take(2)
+          {line |> serve() |> serve(), [first, second | order]}
+        end)
+
+      assert Line.size(line) == 30
+      assert Enum.count(order, &String.starts_with?(&1, "waits")) == 10
+    end
+  end
+
+  describe "admission" do
+    test "a full line says how many must leave; work over the budget, too" do
+      line = Line.new(limit: 3, budget_ms: 1_000)
+      {:ok, line} = Line.promise(line, ticket("1", nil), 600)
+      {:ok, line} = Line.promise(line, ticket("2", nil), 300)
+      assert {:full, :cost, 1} = Line.promise(line, ticket("3", nil), 200)
+      {:ok, line} = Line.promise(line, ticket("3", nil), 100)
+      assert {:full, :count, 1} = Line.promise(line, ticket("4", nil), 1)
+      assert {:ok, _line} = line |> Line.delete("1") |> Line.promise(ticket("4", nil), 500)
+    end
+
+    test "a single job may wait whatever it costs" do
+      line = Line.new(limit: 3, budget_ms: 10)
+      assert {:ok, line} = Line.promise(line, ticket("1", nil), 1_000_000)
+      assert {:full, :cost, 1} = Line.promise(line, ticket("2", nil), 1)
+    end
+
+    test "one key cannot keep another out; nobody gets past twice the limit" do
+      line = Line.new(limit: 4, budget_ms: 1_000)
+      line = fill(line, "greedy")
+      assert Line.size(line) == 4
+      line = fill(line, "b")
+      assert Line.size(line) == 6
+      line = Enum.reduce(1..20, line, &fill(&2, "key#{&1}"))
+      assert Line.size(line) == 8
+    end
+
+    test "places and costs that are given back are free again" do
+      holds(list(operation()), fn operations ->
+        {line, model} = run(operations)
+        ids = Map.keys(model.promised) ++ for {id, _, _} <- model.waiting, do: id
+        Enum.reduce(ids, line, &Line.delete(&2, &1)) == %{new() | next: line.next}
+      end)
+    end
+  end
+
+  describe "estimated waits" do
+    test "grow with the place and are never negative" do
+      holds(list(integer(0, 1_000)), fn gaps ->
+        {rate, _now} =
+          Enum.reduce(gaps, {Rate.blocked(Rate.new(), 0), 0}, fn gap, {rate, now} ->
+            {Rate.departed(rate, now + gap), now + gap}
+          end)
+
+        waits = for place <- 1..5, do: Rate.wait_ms(rate, place)
+
+        if gaps == [],
+          do: Enum.all?(waits, &is_nil/1),
+          else: waits == Enum.sort(waits) and hd(waits) >= 0
+      end)
+    end
+
+    test "of a steady stream are what they are" do
+      rate =
+        Enum.reduce(1..50, Rate.blocked(Rate.new(), 0), fn n, rate ->
+          Rate.departed(rate, n * 40)
+        end)
+
+      assert Rate.wait_ms(rate, 1) == 40
+      assert Rate.wait_ms(rate, 10) == 400
+    end
+
+    test "do not count idle time" do
+      rate = Rate.new() |> Rate.blocked(0) |> Rate.departed(10) |> Rate.idle()
+      rate = rate |> Rate.blocked(1_000_000) |> Rate.departed(1_000_010)
+      assert Rate.wait_ms(rate, 1) == 10
+    end
+  end
+
+  describe "estimated costs" do
+    test "are learned: what was measured again and again is what is expected" do
+      work = Cost.work("image.generate", %{"steps" => 12, "width" => 256, "height" => 256})
+      cost = Enum.reduce(1..5, Cost.new(), fn _, cost -> Cost.learn(cost, work, 700) end)
+      assert Cost.estimate_ms(cost, work) == 700
+      cost = Enum.reduce(1..60, cost, fn _, cost -> Cost.learn(cost, work, 70) end)
+      assert Cost.estimate_ms(cost, work) in 70..75
+    end
+
+    test "grow with the size for sizes not seen yet, and tasks do not mix" do
+      work = &Cost.work("video.generate", %{"steps" => 10, "frames" => &1})
+      cost = Cost.learn(Cost.new(), work.(16), 1_000)
+      assert Cost.estimate_ms(cost, work.(64)) == 4_000
+      assert Cost.estimate_ms(cost, work.(8)) == 500
+      assert Cost.estimate_ms(cost, Cost.work("other", %{})) == 1_000
+    end
+
+    test "stay positive integers whatever is measured" do
+      type = {list({integer(1, 10_000), integer(0, 100_000)}), integer(1, 10_000)}
+
+      holds(type, fn {runs, steps} ->
+        cost =
+          Enum.reduce(runs, Cost.new(), fn {steps, ms}, cost ->
+            Cost.learn(cost, Cost.work("t", %{"steps" => steps}), ms)
+          end)
+
+        estimate = Cost.estimate_ms(cost, Cost.work("t", %{"steps" => steps}))
+        is_integer(estimate) and estimate >= 1
+      end)
+    end
+  end
+
+  describe "news of positions" do
+    test "come only when something changed, and not too often" do
+      news = News.told(News.new(), "j", 5, 0)
+      assert News.due(news, [{"j", 5}], 1_000, 10_000) == []
+      assert News.due(news, [{"j", 4}], 1_000, 999) == []
+      assert News.due(news, [{"j", 4}], 1_000, 1_000) == [{"j", 4}]
+    end
+
+    test "of a whole day of changing positions are less than a thousand" do
+      {_news, count} =
+        Enum.reduce(1..86_400, {News.told(News.new(), "j", 1, 0), 1}, fn second, {news, count} ->
+          position = rem(second, 97) + 2
+
+          case News.due(news, [{"j", position}], 1_000, second * 1_000) do
+            [] -> {news, count}
+            [_due] -> {News.told(news, "j", position, second * 1_000), count + 1}
+          end
+        end)
+
+      assert count in 100..999
+    end
+  end
+
+  # --- running operations on a line and on a model of it
+
+  defp new, do: Line.new(limit: @limit, budget_ms: 100, weights: @weights)
+  defp ticket(id, key, class \\ :interactive)
+
+  defp ticket(id, key, class),
+    do: %Ticket{id: id, key: key, class: class, work: Cost.work("t", %{})}
+
+  defp run(operations) do
+    model = %{promised: %{}, waiting: [], unbidden: 0}
+    Enum.reduce(operations, {new(), model}, &step/2)
+  end
+
+  defp step({:promise, id, key, cost}, {line, model}) do
+    if known?(model, id) do
       {line, model}
     else
-      waiting = model.waiting ++ [{class, id}]
+      case Line.promise(line, ticket(id, key), cost) do
+        {:ok, line} -> {line, put_in(model.promised[id], key)}
+        {:full, _bound, jobs} when jobs >= 1 -> {line, model}
+      end
+    end
+  end
 
-      {Line.put(line, id, class),
-       %{model | promised: List.delete(model.promised, id), waiting: waiting}}
+  defp step({:put, id, key, class, cost}, {line, model}) do
+    if List.keymember?(model.waiting, id, 0) do
+      {line, model}
+    else
+      key = Map.get(model.promised, id, key)
+      unbidden = if is_map_key(model.promised, id), do: 0, else: 1
+      waiting = model.waiting ++ [{id, key, class}]
+      promised = Map.delete(model.promised, id)
+
+      {Line.put(line, ticket(id, key, class), cost),
+       %{model | promised: promised, waiting: waiting, unbidden: model.unbidden + unbidden}}
     end
   end
 
   defp step({:delete, id}, {line, model}) do
-    waiting = List.keydelete(model.waiting, id, 1)
-
-    {Line.delete(line, id),
-     %{model | promised: List.delete(model.promised, id), waiting: waiting}}
+    waiting = List.keydelete(model.waiting, id, 0)
+    promised = Map.delete(model.promised, id)
+    {Line.delete(line, id), %{model | promised: promised, waiting: waiting}}
   end
 
-  defp order(model) do
-    for class <- [:again, :interactive, :batch], {^class, id} <- model.waiting, do: id
+  defp step(:serve, {line, model}) do
+    case next(line) do
+      {:ok, id} ->
+        {Line.serve(line, id), %{model | waiting: List.keydelete(model.waiting, id, 0)}}
+
+      :empty ->
+        {line, model}
+    end
+  end
+
+  defp known?(model, id) do
+    is_map_key(model.promised, id) or List.keymember?(model.waiting, id, 0)
+  end
+
+  defp flows(model) do
+    Enum.group_by(
+      model.waiting,
+      fn {_id, key, class} ->
+        {class, if(class in [:alone, :again], do: nil, else: key)}
+      end,
+      &elem(&1, 0)
+    )
+  end
+
+  defp class(model, id), do: model.waiting |> List.keyfind(id, 0) |> elem(2)
+
+  defp next(line), do: with(:empty <- Line.first_alone(line), do: Line.first(line))
+
+  defp serve(line) do
+    {:ok, id} = next(line)
+    Line.serve(line, id)
   end
 
   defp departures(line) do
-    case Line.first(line) do
-      {:ok, id} -> [id | departures(Line.delete(line, id))]
+    case next(line) do
+      {:ok, id} -> [id | departures(Line.serve(line, id))]
       :empty -> []
     end
   end
 
+  defp full_line(jobs, weights) do
+    line = Line.new(limit: 1_000, budget_ms: 1_000, weights: weights)
+
+    for {key, count} <- jobs, n <- 1..count, reduce: line do
+      line -> Line.put(line, ticket("#{key}-#{n}", key), 1)
+    end
+  end
+
+  defp count_keys(ids), do: Enum.frequencies_by(ids, &hd(String.split(&1, "-")))
+
+  # Jobs of a key until it is refused.
+  defp fill(line, key) do
+    id = "#{key}-#{System.unique_integer()}"
+
+    case Line.promise(line, ticket(id, key), 1) do
+      {:ok, line} -> line |> Line.put(ticket(id, key), 1) |> fill(key)
+      {:full, :count, _jobs} -> line
+    end
+  end
+
   defp operation do
-    id = map(integer(1, 8), &"job_#{&1}")
-    class = one_of([:again, :interactive, :batch])
-    one_of([{:promise, id}, {:put, id, class}, {:delete, id}])
+    id = map(integer(1, 12), &"job_#{&1}")
+    class = one_of([:alone, :again, :interactive, :batch])
+    cost = integer(1, 60)
+
+    one_of([
+      {:promise, id, one_of(@keys), cost},
+      {:put, id, one_of(@keys), class, cost},
+      {:delete, id},
+      :serve
+    ])
   end
 end

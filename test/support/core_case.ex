@@ -128,9 +128,11 @@ defmodule Koma.CoreCase do
     end)
   end
 
-  @doc "The types of events, e.g. `~w(queued started completed)` without progress."
+  @doc "The types of events, e.g. `~w(queued started completed)`; progress and new places left out."
   @spec milestones([Koma.Job.Event.t()]) :: [String.t()]
-  def milestones(events), do: for(%{type: t} <- events, t not in ~w(progress token), do: t)
+  def milestones(events) do
+    Enum.dedup(for(%{type: t} <- events, t not in ~w(progress token), do: t))
+  end
 
   @doc "The digest that a toy job computed."
   @spec digest([Koma.Job.Event.t()]) :: String.t()

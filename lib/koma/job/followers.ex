@@ -30,6 +30,10 @@ defmodule Koma.Job.Followers do
   @spec leave(String.t()) :: :ok
   def leave(id), do: Registry.unregister(__MODULE__, id)
 
+  @doc "The processes that follow the job."
+  @spec pids(String.t()) :: [pid]
+  def pids(id), do: for({pid, _value} <- Registry.lookup(__MODULE__, id), do: pid)
+
   @doc "Whether anybody follows the job."
   @spec any?(String.t()) :: boolean
   def any?(id), do: pids(id) != []
@@ -81,8 +85,6 @@ defmodule Koma.Job.Followers do
       0 -> :ok
     end
   end
-
-  defp pids(id), do: for({pid, _value} <- Registry.lookup(__MODULE__, id), do: pid)
 
   defp keeps_up?(pid) do
     case Process.info(pid, :message_queue_len) do

@@ -74,7 +74,7 @@ defmodule Koma.Job.Keeper do
   end
 
   defp resume(record, state) do
-    pid = Processes.start(record)
+    pid = Processes.start(record, nil)
     state = monitor(state, record.id, pid)
 
     await_queued(pid)

@@ -13,13 +13,13 @@ defmodule Koma.Job.Processes do
 
   @doc """
   The process of a stored job, started if need be: while the core starts again, the keeper may
-  have found a job before the one who submitted it got here.
+  have found a job before the one who submitted it, `submitter`, got here.
   """
-  @spec start(Record.t()) :: pid
-  def start(%Record{id: id} = record) do
+  @spec start(Record.t(), submitter :: pid | nil) :: pid
+  def start(%Record{id: id} = record, submitter) do
     name = {:via, Registry, {@registry, id}}
 
-    case DynamicSupervisor.start_child(@supervisor, {Server, {record, name}}) do
+    case DynamicSupervisor.start_child(@supervisor, {Server, {record, name, submitter}}) do
       {:ok, pid} -> pid
       {:error, {:already_started, pid}} -> pid
     end

@@ -53,7 +53,7 @@ defmodule Koma.Job.Record do
           on_disconnect: String.t()
         }
 
-  # Attempts that ended because the gateway stopped are not held against the job.
+  # The gateway stopped, or the model node died before it got the job.
   @blameless ~w(unavailable)
 
   @doc "The next event of a job; `type` must be allowed in its state, else this raises."
@@ -92,6 +92,10 @@ defmodule Koma.Job.Record do
   end
 
   defp effect(record, _event), do: record
+
+  @doc "Whether an attempt that was lost with this code is not held against the job."
+  @spec blameless?(code :: String.t()) :: boolean
+  def blameless?(code), do: code in @blameless
 
   @doc "Whether the job has ended."
   @spec ended?(t) :: boolean

@@ -12,15 +12,16 @@ defmodule Koma.Job.Server do
   require Logger
 
   alias Koma.{Error, ModelNode, Options, Queue, Scheduler, Store, Telemetry}
-  alias Koma.Job.{Event, Followers, Outputs, Preview, Record}
+  alias Koma.Job.{Attempt, Audience, Event, Followers, Outputs, Preview, Record, Retry}
+  alias Koma.Queue.{Cost, Ticket}
   alias Koma.Scheduler.Lease
-  alias Koma.Store.Artifacts
   alias Koma.Wire.Messages
 
-  @enforce_keys [:record, :attempt]
+  @enforce_keys [:record, :attempt, :audience]
   defstruct [
     :record,
     :attempt,
+    :audience,
     :lease,
     :ref,
     :preview,
@@ -32,12 +33,13 @@ defmodule Koma.Job.Server do
   @type t :: %__MODULE__{record: Record.t(), attempt: non_neg_integer}
 
   @doc """
-  Starts the process of a stored job that has not ended; `name` is where it registers. It goes on
-  from whatever state is stored: a running job is run again.
+  Starts the process of a stored job that has not ended; `name` is where it registers, `submitter`
+  the process that wants it. It goes on from whatever state is stored: a running job is run again.
   """
-  @spec start_link({Record.t(), GenServer.name()}) :: GenServer.on_start()
-  def start_link({%Record{} = record, name}) do
-    GenServer.start_link(__MODULE__, record, name: name)
+  @spec start_link({Record.t(), GenServer.name(), submitter :: pid | nil}) ::
+          GenServer.on_start()
+  def start_link({%Record{} = record, name, submitter}) do
+    GenServer.start_link(__MODULE__, {record, submitter}, name: name)
   end
 
   @doc "The job as clients see it."
@@ -54,16 +56,23 @@ defmodule Koma.Job.Server do
 
   @doc """
   What a follower that just joined needs: the job, its events after a number, the latest preview.
-  Every later event is told to it.
+  Every later event is told to it, and the job is wanted while it lives or until it leaves.
   """
   @spec catch_up(GenServer.server(), non_neg_integer) ::
           {map, [Event.t()], Preview.t() | nil}
   def catch_up(job, after_seq), do: GenServer.call(job, {:catch_up, after_seq}, :infinity)
 
+  @doc "The calling process follows the job no longer; what was sent to it, was sent before."
+  @spec leave(GenServer.server()) :: :ok
+  def leave(job), do: GenServer.call(job, :leave, :infinity)
+
   @impl GenServer
-  def init(record) do
+  def init({record, submitter}) do
     Logger.metadata(job: record.id)
-    {:ok, %__MODULE__{record: record, attempt: record.attempt}, {:continue, :enter}}
+    grace_ms = Options.get().absence_ms
+    audience = Audience.new(record, grace_ms, submitter, Followers.pids(record.id))
+    state = %__MODULE__{record: record, attempt: record.attempt, audience: audience}
+    {:ok, state, {:continue, :enter}}
   end
 
   @impl GenServer
@@ -71,11 +80,9 @@ defmodule Koma.Job.Server do
     :ok = start_deadline(record)
     tell_untold(record)
 
-    case record.state do
-      "running" -> {:noreply, interrupted(state)}
-      "retrying" -> {:noreply, enqueue(state, :again)}
-      _waiting -> {:noreply, enqueue(state, String.to_existing_atom(record.priority))}
-    end
+    if record.state == "running",
+      do: {:noreply, interrupted(state)},
+      else: {:noreply, enqueue(state)}
   end
 
   @impl GenServer
@@ -93,12 +100,24 @@ defmodule Koma.Job.Server do
     {:stop, :normal, state}
   end
 
-  def handle_call({:catch_up, after_seq}, _from, %{record: record} = state) do
+  def handle_call({:catch_up, after_seq}, {pid, _tag}, %{record: record} = state) do
+    state = %{state | audience: Audience.follow(state.audience, pid)}
     {:reply, {to_map(state), Store.Jobs.events(record.id, after_seq), state.preview}, state}
+  end
+
+  def handle_call(:leave, {pid, _tag}, state) do
+    {:reply, :ok, %{state | audience: Audience.leave(state.audience, pid)}}
   end
 
   @impl GenServer
   def handle_info({:dispatch, %Lease{} = lease}, state), do: dispatch(state, lease)
+
+  def handle_info({:position, position, wait_ms}, %{record: record, lease: nil} = state)
+      when record.state == "queued" do
+    {:noreply, emit(state, "queued", %{"position" => position, "wait_ms" => wait_ms})}
+  end
+
+  def handle_info({:position, _told_too_late, _wait_ms}, state), do: {:noreply, state}
 
   def handle_info({:model_node, _id, attempt, message}, %{attempt: attempt, lease: lease} = state)
       when lease != nil do
@@ -114,6 +133,22 @@ defmodule Koma.Job.Server do
     model_node({:lost, error}, state)
   end
 
+  def handle_info({:DOWN, ref, :process, _pid, _reason}, state) do
+    case Audience.down(state.audience, ref) do
+      {:ok, audience} -> {:noreply, %{state | audience: audience}}
+      :unknown -> {:noreply, state}
+    end
+  end
+
+  def handle_info({:absent, timer}, state) do
+    if Audience.absent?(state.audience, timer) do
+      message = "Nobody followed the job for #{state.audience.grace_ms} ms"
+      {:stop, :normal, state |> let_go() |> cancelled(message)}
+    else
+      {:noreply, state}
+    end
+  end
+
   def handle_info(:deadline, state) do
     state = let_go(state)
     message = "The deadline of #{state.record.deadline_ms} ms passed"
@@ -122,8 +157,9 @@ defmodule Koma.Job.Server do
 
   # --- waiting
 
-  defp enqueue(%{record: record} = state, class) do
-    {position, wait_ms} = Queue.enqueue(record.model, record.id, class)
+  defp enqueue(%{record: record} = state) do
+    ticket = Ticket.new(record, Retry.class(record, Options.get().max_attempts))
+    {position, wait_ms} = Queue.enqueue(record.model, ticket)
 
     %{state | queued_at: now()}
     |> emit("queued", %{"position" => position, "wait_ms" => wait_ms})
@@ -137,7 +173,7 @@ defmodule Koma.Job.Server do
       "message" => "The gateway stopped while the job ran; it is run again"
     }
 
-    state |> emit("retrying", data) |> enqueue(:again)
+    state |> emit("retrying", data) |> enqueue()
   end
 
   # --- running
@@ -145,53 +181,14 @@ defmodule Koma.Job.Server do
   defp dispatch(state, lease) do
     state = %{state | attempt: state.attempt + 1, lease: lease, preview: nil, total: 0}
 
-    with {:ok, inputs} <- inputs(state.record.inputs),
-         {:ok, dir} <- work_dir(state) do
-      ModelNode.submit(lease.pid, submit(state, inputs, dir))
-      {:noreply, %{state | ref: Process.monitor(lease.pid)}}
-    else
+    case Attempt.prepare(state.record, state.attempt) do
+      {:ok, submit} ->
+        ModelNode.submit(lease.pid, submit)
+        {:noreply, %{state | ref: Process.monitor(lease.pid)}}
+
       {:error, error} ->
         Scheduler.release(lease, state.record.id)
         {:stop, :normal, failed(state, error)}
-    end
-  end
-
-  defp submit(%{record: record} = state, inputs, dir) do
-    watched = record.priority == "interactive" or Followers.any?(record.id)
-
-    %Messages.Submit{
-      id: record.id,
-      attempt: state.attempt,
-      task: record.task,
-      params: record.params,
-      inputs: inputs,
-      output_dir: dir,
-      previews: watched
-    }
-  end
-
-  defp inputs(ids) do
-    Enum.reduce_while(ids, {:ok, %{}}, fn {name, id}, {:ok, found} ->
-      case Artifacts.fetch(id) do
-        {:ok, artifact} -> {:cont, {:ok, Map.put(found, name, input(artifact))}}
-        {:error, error} -> {:halt, {:error, %{error | field: "inputs.#{name}"}}}
-      end
-    end)
-  end
-
-  defp input(artifact) do
-    artifact |> Map.take([:path, :media_type, :bytes]) |> Map.put(:sha256, artifact.id)
-  end
-
-  defp work_dir(%{record: record, attempt: attempt}) do
-    dir = Store.work_dir(record.id, attempt)
-
-    case File.mkdir_p(dir) do
-      :ok ->
-        {:ok, dir}
-
-      {:error, reason} ->
-        {:error, Error.new("storage_full", "No folder for the outputs: #{reason}")}
     end
   end
 
@@ -251,12 +248,14 @@ defmodule Koma.Job.Server do
   defp again(state, error) do
     state = state |> ensure_started() |> forget_lease()
 
-    if state.record.losses + 1 >= Options.get().max_attempts do
-      {:stop, :normal, failed(state, error)}
-    else
-      data = %{"attempt" => state.attempt, "code" => error.code, "message" => error.message}
-      measure(state, :retrying, %{count: 1}, %{attempt: state.attempt, code: error.code})
-      {:noreply, state |> emit("retrying", data) |> enqueue(:again)}
+    case Retry.lost(state.record, error, Options.get().max_attempts) do
+      {:failed, error} ->
+        {:stop, :normal, failed(state, error)}
+
+      {:again, error} ->
+        data = %{"attempt" => state.attempt, "code" => error.code, "message" => error.message}
+        measure(state, :retrying, %{count: 1}, %{attempt: state.attempt, code: error.code})
+        {:noreply, state |> emit("retrying", data) |> enqueue()}
     end
   end
 
@@ -282,7 +281,10 @@ defmodule Koma.Job.Server do
 
   # --- ending: one path for every way to end
 
-  defp completed(state, done, outputs) do
+  defp completed(%{record: record} = state, done, outputs) do
+    work = Cost.work(record.task, record.params)
+    Queue.measured(record.model, work, now() - state.started_at)
+
     data = %{
       "outputs" => outputs,
       "seed" => done.seed,
@@ -337,10 +339,7 @@ defmodule Koma.Job.Server do
 
   defp remove_work_dir(%{lease: nil}), do: :ok
 
-  defp remove_work_dir(state) do
-    _may_be_gone = File.rm_rf(Store.work_dir(state.record.id, state.attempt))
-    :ok
-  end
+  defp remove_work_dir(state), do: Attempt.clean(state.record, state.attempt)
 
   # --- events
 

@@ -72,7 +72,8 @@ defmodule Koma.ModelNode.Server do
   end
 
   def handle_cast({:submit, submit, job}, state) do
-    error = Error.new("node_crashed", "#{state.spec.name} died before it got the job")
+    # Not the job's doing: this code is not held against it.
+    error = Error.new("unavailable", "#{state.spec.name} died before it got the job")
     send(job, {:model_node, submit.id, submit.attempt, {:lost, error}})
     {:noreply, state}
   end

@@ -1,53 +1,67 @@
 defmodule Koma.Queue.Server do
   @moduledoc """
-  The queue of one family. It admits jobs within the bound, keeps their order, and gives each
-  job process a lease on a model node when its turn has come and a slot is free.
+  The queue of one family. It admits jobs within the bounds, keeps their order, gives each job
+  process a lease on a model node when its turn has come and a slot is free, and tells those that
+  wait how far they have got.
 
   Whoever was promised a place, and every waiting job process, is monitored: a place never
-  outlives its owner.
+  outlives its owner. Nothing here waits for a disk, so a refusal is quick whatever the load.
   """
   use GenServer
 
   alias Koma.{Error, Scheduler, Telemetry}
-  alias Koma.Queue.{Line, Rate}
+  alias Koma.Queue.{Cost, Line, News, Rate, Ticket}
 
   # Said while nothing was measured yet.
   @first_retry_ms 1_000
 
-  defstruct [:family, :line, rate: Rate.new(), owners: %{}, refs: %{}, draining: false]
+  @enforce_keys [:family, :line, :update_ms]
+  defstruct [
+    :family,
+    :line,
+    :update_ms,
+    :timer,
+    cost: Cost.new(),
+    rate: Rate.new(),
+    news: News.new(),
+    owners: %{},
+    refs: %{},
+    draining: false
+  ]
 
-  @doc "Starts a queue. Options: `:family`, `:limit`, `:name`."
+  @doc "Starts a queue. Options: `:family`, `:name`, `:update_ms`, and those of `Line.new/1`."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(options) do
-    GenServer.start_link(__MODULE__, options, name: Keyword.fetch!(options, :name))
+    {name, options} = Keyword.pop!(options, :name)
+    GenServer.start_link(__MODULE__, options, name: name)
   end
 
   @impl GenServer
   def init(options) do
-    family = Keyword.fetch!(options, :family)
+    {family, options} = Keyword.pop!(options, :family)
+    {update_ms, bounds} = Keyword.pop!(options, :update_ms)
     Scheduler.attach(family)
-    {:ok, %__MODULE__{family: family, line: Line.new(Keyword.fetch!(options, :limit))}}
+    {:ok, %__MODULE__{family: family, line: Line.new(bounds), update_ms: update_ms}}
   end
 
   @impl GenServer
-  def handle_call({:admit, _id}, _from, %{draining: true} = state) do
+  def handle_call({:admit, _ticket}, _from, %{draining: true} = state) do
     {:reply, {:error, Error.new("draining", "The server is shutting down")}, state}
   end
 
-  def handle_call({:admit, id}, {pid, _tag}, state) do
-    case Line.promise(state.line, id) do
-      {:ok, line} -> {:reply, :ok, own(%{state | line: line}, id, pid)}
-      :full -> {:reply, {:error, overloaded(state)}, state}
+  def handle_call({:admit, %Ticket{} = ticket}, {pid, _tag}, state) do
+    case Line.promise(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work)) do
+      {:ok, line} -> {:reply, :ok, own(%{state | line: line}, ticket.id, pid)}
+      {:full, bound, jobs} -> {:reply, {:error, overloaded(state, bound, jobs)}, state}
     end
   end
 
-  def handle_call({:enqueue, id, class}, {pid, _tag}, state) do
+  def handle_call({:enqueue, %Ticket{id: id} = ticket}, {pid, _tag}, state) do
     state = state |> disown(id) |> own(id, pid)
-    line = Line.put(state.line, id, class)
-    position = Line.position(line, id)
-
-    {:reply, {position, Rate.wait_ms(state.rate, position)}, %{state | line: line},
-     {:continue, :pump}}
+    line = Line.put(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work))
+    position = Line.last_position(line, ticket)
+    state = update_later(%{state | line: line, news: told(state, id, position)})
+    {:reply, {position, Rate.wait_ms(state.rate, position)}, state, {:continue, :pump}}
   end
 
   def handle_call({:leave, id}, _from, state), do: {:reply, :ok, leave(state, id)}
@@ -61,10 +75,19 @@ defmodule Koma.Queue.Server do
   end
 
   @impl GenServer
+  def handle_cast({:measured, work, ms}, state) do
+    {:noreply, %{state | cost: Cost.learn(state.cost, work, ms)}}
+  end
+
+  @impl GenServer
   def handle_continue(:pump, state), do: {:noreply, pump(state)}
 
   @impl GenServer
   def handle_info({:slots_free, family}, %{family: family} = state), do: {:noreply, pump(state)}
+
+  def handle_info(:update, state) do
+    {:noreply, %{state | timer: nil} |> update() |> update_later()}
+  end
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, state) do
     case state.refs do
@@ -73,33 +96,73 @@ defmodule Koma.Queue.Server do
     end
   end
 
+  # --- turns
+
   defp pump(%{draining: true} = state), do: state
 
   defp pump(state) do
-    with {:ok, id} <- Line.first(state.line),
+    state = state |> serve(:alone) |> serve(:shared)
+
+    if Line.size(state.line) == 0,
+      do: %{state | rate: Rate.idle(state.rate)},
+      else: %{state | rate: Rate.blocked(state.rate, now())}
+  end
+
+  defp serve(state, mode) do
+    with {:ok, id} <- first(state.line, mode),
          {pid, _ref} = Map.fetch!(state.owners, id),
-         {:ok, lease} <- Scheduler.claim(state.family, id, pid) do
+         {:ok, lease} <- Scheduler.claim(state.family, id, pid, mode) do
       send(pid, {:dispatch, lease})
-      pump(%{leave(state, id) | rate: Rate.departed(state.rate, now())})
+      state = %{state | line: Line.serve(state.line, id), rate: Rate.departed(state.rate, now())}
+      state |> forget(id) |> serve(mode)
     else
-      :empty -> %{state | rate: Rate.idle(state.rate)}
-      :none -> %{state | rate: Rate.blocked(state.rate, now())}
+      _nobody_or_no_slot -> state
     end
   end
 
-  defp overloaded(state) do
-    retry = Rate.wait_ms(state.rate, 1) || @first_retry_ms
+  defp first(line, :alone), do: Line.first_alone(line)
+  defp first(line, :shared), do: Line.first(line)
 
-    Telemetry.execute([:koma, :queue, :refused], %{count: 1}, %{
-      model: state.family,
-      code: "overloaded"
-    })
+  # --- news
 
-    Error.new("overloaded", "The queue of #{state.family} is full",
-      bound: state.line.limit,
-      retry_after_ms: max(retry, 1)
-    )
+  defp update(state) do
+    due = News.due(state.news, Line.positions(state.line), state.update_ms, now())
+    Enum.reduce(due, state, fn {id, position}, state -> tell(state, id, position) end)
   end
+
+  defp tell(state, id, position) do
+    {pid, _ref} = Map.fetch!(state.owners, id)
+    send(pid, {:position, position, Rate.wait_ms(state.rate, position)})
+    %{state | news: told(state, id, position)}
+  end
+
+  defp told(state, id, position), do: News.told(state.news, id, position, now())
+
+  defp update_later(%{timer: nil} = state) do
+    if Line.size(state.line) == 0,
+      do: state,
+      else: %{state | timer: Process.send_after(self(), :update, state.update_ms)}
+  end
+
+  defp update_later(state), do: state
+
+  # --- refusals
+
+  defp overloaded(state, bound, jobs) do
+    retry = Rate.wait_ms(state.rate, jobs) || @first_retry_ms
+    metadata = %{model: state.family, code: "overloaded"}
+    Telemetry.execute([:koma, :queue, :refused], %{count: 1}, metadata)
+
+    {message, bound} =
+      case bound do
+        :count -> {"The queue of #{state.family} is full", state.line.limit}
+        :cost -> {"The queue of #{state.family} is full of work", state.line.budget_ms}
+      end
+
+    Error.new("overloaded", message, bound: bound, retry_after_ms: max(retry, 1))
+  end
+
+  # --- owners
 
   defp own(state, id, pid) do
     ref = Process.monitor(pid)
@@ -118,9 +181,12 @@ defmodule Koma.Queue.Server do
   end
 
   defp leave(state, id) do
-    state = disown(state, id)
-    %{state | line: Line.delete(state.line, id)}
+    # A model node may be kept free for it.
+    if Line.first_alone(state.line) == {:ok, id}, do: Scheduler.withdraw(state.family)
+    forget(%{state | line: Line.delete(state.line, id)}, id)
   end
+
+  defp forget(state, id), do: disown(%{state | news: News.forget(state.news, id)}, id)
 
   defp now, do: System.monotonic_time(:millisecond)
 end

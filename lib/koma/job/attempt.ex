@@ -1,0 +1,59 @@
+defmodule Koma.Job.Attempt do
+  @moduledoc "One run of a job on a model node: what it is sent, and the folder of its outputs."
+
+  alias Koma.{Error, Store}
+  alias Koma.Job.{Followers, Record}
+  alias Koma.Store.Artifacts
+  alias Koma.Wire.Messages.Submit
+
+  @doc "Makes the folder and the message for attempt number `attempt`."
+  @spec prepare(Record.t(), pos_integer) :: {:ok, Submit.t()} | {:error, Error.t()}
+  def prepare(%Record{} = record, attempt) do
+    with {:ok, inputs} <- inputs(record.inputs),
+         {:ok, dir} <- make_dir(Store.work_dir(record.id, attempt)) do
+      {:ok, submit(record, attempt, inputs, dir)}
+    end
+  end
+
+  @doc "Deletes the folder with what is still in it."
+  @spec clean(Record.t(), pos_integer) :: :ok
+  def clean(%Record{id: id}, attempt) do
+    _may_be_gone = File.rm_rf(Store.work_dir(id, attempt))
+    :ok
+  end
+
+  defp submit(record, attempt, inputs, dir) do
+    %Submit{
+      id: record.id,
+      attempt: attempt,
+      task: record.task,
+      params: record.params,
+      inputs: inputs,
+      output_dir: dir,
+      previews: record.priority == "interactive" or Followers.any?(record.id)
+    }
+  end
+
+  defp inputs(ids) do
+    Enum.reduce_while(ids, {:ok, %{}}, fn {name, id}, {:ok, found} ->
+      case Artifacts.fetch(id) do
+        {:ok, artifact} -> {:cont, {:ok, Map.put(found, name, input(artifact))}}
+        {:error, error} -> {:halt, {:error, %{error | field: "inputs.#{name}"}}}
+      end
+    end)
+  end
+
+  defp input(artifact) do
+    artifact |> Map.take([:path, :media_type, :bytes]) |> Map.put(:sha256, artifact.id)
+  end
+
+  defp make_dir(dir) do
+    case File.mkdir_p(dir) do
+      :ok ->
+        {:ok, dir}
+
+      {:error, reason} ->
+        {:error, Error.new("storage_full", "No folder for the outputs: #{reason}")}
+    end
+  end
+end

@@ -1,0 +1,56 @@
+defmodule Koma.Job.Retry do
+  @moduledoc """
+  What becomes of a job whose model node died under it. Pure.
+
+  Nobody can tell which of the jobs in a model node killed it, so all are run again. A job that
+  lost its model node twice (or may be run only once more) runs alone: it is the only one on its
+  model node. If that dies as well, the job is to blame, and fails as `poison_job` when its attempts are
+  used up. So a job that did no harm never fails for having run beside one that did.
+  """
+
+  alias Koma.Error
+  alias Koma.Job.Record
+
+  @shared_losses 2
+  @deaths ~w(node_crashed node_hung)
+
+  @doc "Whether a job that lost so many model nodes runs alone."
+  @spec alone?(losses :: non_neg_integer, max_attempts :: pos_integer) :: boolean
+  def alone?(losses, max_attempts) do
+    losses > 0 and losses >= min(@shared_losses, max_attempts - 1)
+  end
+
+  @doc "The class in which a job waits."
+  @spec class(Record.t(), pos_integer) :: Koma.Queue.Ticket.class()
+  def class(%Record{} = record, max_attempts) do
+    cond do
+      alone?(record.losses, max_attempts) -> :alone
+      record.attempt > 0 -> :again
+      true -> String.to_existing_atom(record.priority)
+    end
+  end
+
+  @doc "An attempt was lost: whether the job is run again, and what it is told."
+  @spec lost(Record.t(), Error.t(), pos_integer) :: {:again | :failed, Error.t()}
+  def lost(%Record{losses: losses}, %Error{} = error, max_attempts) do
+    was_alone? = alone?(losses, max_attempts)
+
+    cond do
+      Record.blameless?(error.code) ->
+        {:again, error}
+
+      losses + 1 >= max_attempts and was_alone? and error.code in @deaths ->
+        message = "The job killed its model node even when it ran alone: #{error.message}"
+        {:failed, Error.new("poison_job", message)}
+
+      losses + 1 >= max_attempts ->
+        {:failed, error}
+
+      not was_alone? and alone?(losses + 1, max_attempts) ->
+        {:again, %{error | message: error.message <> "; next it runs alone"}}
+
+      true ->
+        {:again, error}
+    end
+  end
+end

@@ -1,0 +1,26 @@
+defmodule Koma.Queue.Ticket do
+  @moduledoc """
+  What a queue knows of a job: who asks (`key`), how much work it is (`Koma.Queue.Cost`), and
+  its class:
+
+    * `:alone`: model nodes died under it; it must run alone. Before all others.
+    * `:again`: its model node died; it has waited before. Before all but those.
+    * `:interactive`, `:batch`: by weight, see `Koma.Queue.Line`.
+  """
+
+  alias Koma.Queue.Cost
+
+  @enforce_keys [:id, :key, :class, :work]
+  defstruct [:id, :key, :class, :work]
+
+  @type class :: :alone | :again | :interactive | :batch
+  @type id :: String.t()
+  @type key :: String.t() | nil
+  @type t :: %__MODULE__{id: id, key: key, class: class, work: Cost.work()}
+
+  @doc "The ticket of a job, given as a map with its `id`, `key`, `task` and `params`."
+  @spec new(%{id: id, key: key, task: String.t(), params: map}, class) :: t
+  def new(%{id: id, key: key, task: task, params: params}, class) do
+    %__MODULE__{id: id, key: key, class: class, work: Cost.work(task, params)}
+  end
+end
