@@ -20,6 +20,7 @@ defmodule Koma.Edge do
   @impl true
   def init(%Koma.Options{} = options) do
     children = [
+      Koma.Pipeline.Followers,
       {Koma.Pipeline.Supervisor, options},
       {Registry, keys: :duplicate, name: Koma.Socket.Handler.registry()},
       {DynamicSupervisor, name: Koma.Channel.Supervisor, strategy: :one_for_one},

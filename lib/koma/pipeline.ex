@@ -5,7 +5,7 @@ defmodule Koma.Pipeline do
 
   alias Koma.{Caller, Error, Follower}
   alias Koma.Job.Event
-  alias Koma.Pipeline.{Files, Graph, Record, Server}
+  alias Koma.Pipeline.{Files, Followers, Graph, Record, Server}
 
   @doc "Checks, stores and starts a pipeline: when this returns `{:ok, pipeline}` it will be answered."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
@@ -42,11 +42,16 @@ defmodule Koma.Pipeline do
           {:ok, map, [Event.t()], [Follower.preview()]} | {:error, Error.t()}
   def subscribe(id, seq, caller) do
     with {:ok, _record} <- owned(id, caller) do
+      # First joined, then read: what happens in between comes twice and is skipped.
+      :ok = Followers.join(id)
+
       {map, events, previews} =
-        live(id, &Server.subscribe(&1, seq), fn record, events ->
+        live(id, &Server.catch_up(&1, seq), fn record, events ->
+          :ok = Followers.leave(id)
           {Record.to_map(record), Enum.filter(events, &(&1.seq > seq)), []}
         end)
 
+      :ok = Followers.skip(id, map["seq"])
       {:ok, map, events, previews}
     end
   end
@@ -54,8 +59,10 @@ defmodule Koma.Pipeline do
   @doc "Ends that; no message about the pipeline is in the mailbox afterwards."
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
-    with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.unsubscribe/1)
-    flush(id)
+    :ok = Followers.leave(id)
+    # Whatever its process was sending, it has sent before it answers this.
+    with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.get/1)
+    Followers.forget(id)
   end
 
   @doc "The process of a live pipeline."
@@ -109,14 +116,5 @@ defmodule Koma.Pipeline do
     {:ok, ask.(pid)}
   catch
     :exit, {reason, {GenServer, :call, _arguments}} when reason != :timeout -> :gone
-  end
-
-  defp flush(id) do
-    receive do
-      {:koma_pipeline_event, ^id, _event} -> flush(id)
-      {:koma_pipeline_preview, ^id, _stage, _preview} -> flush(id)
-    after
-      0 -> :ok
-    end
   end
 end

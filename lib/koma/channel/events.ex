@@ -52,8 +52,8 @@ defmodule Koma.Channel.Events do
       {:events, events, follower} ->
         {Enum.map(events, &event(&1, id)), %__MODULE__{state | follower: follower}}
 
-      {:preview, preview, follower} ->
-        {preview(preview, state), %__MODULE__{state | follower: follower}}
+      {:preview, preview} ->
+        {preview(preview, state), state}
 
       :other ->
         {[], state}

@@ -8,7 +8,6 @@ defmodule Koma.Channel.Server do
 
   alias Koma.Channel
   alias Koma.Channel.{Join, Outbox, Preview}
-  alias Koma.Edge.Failure
   alias Koma.Socket.Serializer
 
   # Most topics wait most of the time; a hibernated process is some hundred words.
@@ -60,7 +59,7 @@ defmodule Koma.Channel.Server do
 
   @impl true
   def handle_continue(%Join{message: message} = join, %__MODULE__{} = state) do
-    case join(state.module, join) do
+    case state.module.join(join.argument, message.payload, join.caller) do
       {:ok, response, pushes, inner} ->
         tell(state, {:joined, reply(state, message.ref, :ok, response)})
         {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
@@ -74,7 +73,7 @@ defmodule Koma.Channel.Server do
   @impl true
   def handle_info({:koma_push, message, size}, %__MODULE__{} = state) do
     {status, response, inner} =
-      case handle_in(state, message) do
+      case state.module.handle_in(message.event, message.payload, state.state) do
         {:ok, response, inner} -> {:ok, response, inner}
         {:error, error, inner} -> {:error, Channel.refusal(error), inner}
       end
@@ -96,27 +95,6 @@ defmodule Koma.Channel.Server do
   def handle_info(message, %__MODULE__{} = state) do
     {pushes, inner} = state.module.handle_info(message, state.state)
     {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
-  end
-
-  defp join(module, %Join{} = join) do
-    module.join(join.argument, join.message.payload, join.caller)
-  catch
-    kind, reason -> refuse_or_raise(kind, reason, __STACKTRACE__)
-  end
-
-  defp handle_in(%__MODULE__{} = state, message) do
-    state.module.handle_in(message.event, message.payload, state.state)
-  catch
-    kind, reason ->
-      {:error, error} = refuse_or_raise(kind, reason, __STACKTRACE__)
-      {:error, error, state.state}
-  end
-
-  defp refuse_or_raise(kind, reason, stacktrace) do
-    case Failure.unavailable(kind, reason) do
-      {:ok, error} -> {:error, error}
-      :error -> :erlang.raise(kind, reason, stacktrace)
-    end
   end
 
   defp push(state, pushes) do

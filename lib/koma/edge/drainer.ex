@@ -10,6 +10,7 @@ defmodule Koma.Edge.Drainer do
 
   require Logger
 
+  alias Koma.HTTP.Listener
   alias Koma.Socket.Handler
 
   # For the close frames to be written, and for what the sockets still had to send.
@@ -36,6 +37,8 @@ defmodule Koma.Edge.Drainer do
   def terminate(_reason, drain_ms) do
     Logger.info("Draining: no new work, up to #{drain_ms} ms for what runs")
     :ok = Koma.drain(drain_ms)
+    # Who connects now would find its socket cut off instead of closed.
+    _suspended = Listener.suspend()
     close_sockets()
   end
 

@@ -72,7 +72,7 @@ defmodule Koma.HTTP.EventStream do
     {send_events(stream, events), stream}
   end
 
-  defp handle(stream, {:preview, preview, _follower}) do
+  defp handle(stream, {:preview, preview}) do
     send_preview(stream, newest(stream, preview))
     {:more, stream}
   end

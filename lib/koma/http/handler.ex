@@ -9,7 +9,6 @@ defmodule Koma.HTTP.Handler do
   require Logger
 
   alias Koma.{Caller, Error}
-  alias Koma.Edge.Failure
   alias Koma.HTTP.{Auth, Reply}
 
   @behaviour :cowboy_handler
@@ -59,13 +58,15 @@ defmodule Koma.HTTP.Handler do
       {:error, failure(kind, reason, __STACKTRACE__)}
   end
 
+  # A call into a part of the server that is restarting at this moment.
+  defp failure(:exit, {_reason, {GenServer, :call, _arguments}}, _stacktrace) do
+    message = "This part of the server is restarting; try again."
+    Error.new("unavailable", message, retry_after_ms: 1_000)
+  end
+
   defp failure(kind, reason, stacktrace) do
-    with :error <- Failure.unavailable(kind, reason) do
-      Logger.error(Exception.format(kind, reason, stacktrace))
-      Error.new("internal", "The server failed on this request; its log says why.")
-    else
-      {:ok, error} -> error
-    end
+    Logger.error(Exception.format(kind, reason, stacktrace))
+    Error.new("internal", "The server failed on this request; its log says why.")
   end
 
   defp check_method(method, allowed) do

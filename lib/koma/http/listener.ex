@@ -22,6 +22,11 @@ defmodule Koma.HTTP.Listener do
   @idle_timeout_ms 60_000
   @send_timeout_ms 30_000
 
+  # What a stop leaves to answers that are under way. All connections hang below one supervisor of
+  # Ranch's, so that this is the wait of them all: a connection that becomes a WebSocket just then
+  # asks Ranch's supervisors to forget it (`ranch:remove_connection/1`), which wait for it to end.
+  @shutdown_ms 2_000
+
   @doc "Runs as a supervisor: Ranch's own tree hangs below ours."
   @spec child_spec(Options.t()) :: Supervisor.child_spec()
   def child_spec(options) do
@@ -44,12 +49,18 @@ defmodule Koma.HTTP.Listener do
   @spec port() :: :inet.port_number()
   def port, do: :ranch.get_port(@ref)
 
+  @doc "Accepts no more connections; those that are open go on."
+  @spec suspend() :: :ok | {:error, term}
+  def suspend, do: :ranch.suspend_listener(@ref)
+
   defp transport(options) do
     {:ok, address} = options.bind |> String.to_charlist() |> :inet.parse_address()
 
     %{
       max_connections: @max_connections,
       num_acceptors: 16,
+      num_conns_sups: 1,
+      shutdown: @shutdown_ms,
       socket_opts: [
         ip: address,
         port: options.port,

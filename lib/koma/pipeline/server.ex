@@ -9,44 +9,35 @@ defmodule Koma.Pipeline.Server do
 
   A job that cannot be submitted at this moment (`overloaded`, `unavailable`, `draining`) is
   tried again for ten minutes; other refusals fail the stage. A stage that needs a failed one
-  fails with `stage_failed`; those that do not, go on.
+  fails with `stage_failed`; those that do not, go on. (A process that dies between the submission of
+  a job and its first event submits it again; the first one runs and nobody waits for it.)
   """
 
   use GenServer, restart: :transient
 
+  require Logger
+
   alias Koma.{Caller, Error, Follower}
   alias Koma.Job.Event
-  alias Koma.Pipeline.{Files, Graph, Record, Stage}
+  alias Koma.Pipeline.{Files, Followers, Graph, Record, Stage}
 
   @registry Koma.Pipeline.Registry
   @again ~w(overloaded unavailable draining)
   @again_ms 1_000
   @give_up_ms 600_000
-  # A subscriber this far behind sees a later preview instead.
-  @long_mailbox 32
   # Taken up more often than this without ending, a pipeline is what breaks its process.
   @max_starts 20
 
   @enforce_keys [:record, :events, :file]
-  defstruct [
-    :record,
-    :events,
-    :file,
-    timer: nil,
-    subscribers: %{},
-    previews: %{},
-    followers: %{},
-    refused_since: %{}
-  ]
+  defstruct [:record, :events, :file, timer: nil, previews: %{}, jobs: %{}, refused_since: %{}]
 
   @type t :: %__MODULE__{
           record: Record.t(),
           events: newest_first :: [Event.t()],
           file: :file.fd(),
           timer: reference | nil,
-          subscribers: %{pid => monitor :: reference},
           previews: %{(stage :: String.t()) => Koma.Job.Preview.t()},
-          followers: %{(stage :: String.t()) => Follower.t()},
+          jobs: %{(job :: String.t()) => stage :: String.t()},
           refused_since: %{(stage :: String.t()) => ms :: integer}
         }
 
@@ -64,24 +55,22 @@ defmodule Koma.Pipeline.Server do
   @spec cancel(pid) :: :ok
   def cancel(pipeline), do: GenServer.call(pipeline, :cancel, :infinity)
 
-  @doc "Lets the calling process follow it."
-  @spec subscribe(pid, non_neg_integer) :: {map, [Event.t()], [Follower.preview()]}
-  def subscribe(pipeline, seq), do: GenServer.call(pipeline, {:subscribe, seq})
-
-  @doc "Ends that."
-  @spec unsubscribe(pid) :: :ok
-  def unsubscribe(pipeline), do: GenServer.call(pipeline, :unsubscribe)
+  @doc "The pipeline, its events after `seq`, and the latest preview of each running stage."
+  @spec catch_up(pid, non_neg_integer) :: {map, [Event.t()], [Follower.preview()]}
+  def catch_up(pipeline, seq), do: GenServer.call(pipeline, {:catch_up, seq})
 
   @impl true
   def init(id) do
     {:ok, record, events} = Files.read(id)
+    # A process that died may have stored it and not told it; who knows it, skips it.
+    if events != [], do: Followers.tell(id, List.last(events))
 
     if Record.ended?(record) do
       :ignore
     else
       file = Files.open(id)
-      :ok = Files.taken_up(file)
       state = %__MODULE__{record: record, events: Enum.reverse(events), file: file}
+      store(state, Files.taken_up(file))
       {:ok, state, {:continue, :resume}}
     end
   end
@@ -104,19 +93,16 @@ defmodule Koma.Pipeline.Server do
   @impl true
   def handle_call(:get, _from, state), do: {:reply, Record.to_map(state.record), state}
 
-  def handle_call({:subscribe, seq}, {pid, _tag}, state) do
+  def handle_call({:catch_up, seq}, _from, state) do
     missed = state.events |> Enum.take_while(&(&1.seq > seq)) |> Enum.reverse()
-    subscribers = Map.put_new_lazy(state.subscribers, pid, fn -> Process.monitor(pid) end)
-    answer = {Record.to_map(state.record), missed, Map.to_list(state.previews)}
-    {:reply, answer, %__MODULE__{state | subscribers: subscribers}}
+    {:reply, {Record.to_map(state.record), missed, Map.to_list(state.previews)}, state}
   end
-
-  def handle_call(:unsubscribe, {pid, _tag}, state), do: {:reply, :ok, forget(state, pid)}
 
   def handle_call(:cancel, from, state) do
     error = Error.new("cancelled", "The pipeline was cancelled.")
     state = emit(state, "cancelled", Error.to_map(error))
-    Enum.each(state.followers, fn {_stage, follower} -> cancel_job(follower) end)
+    # Jobs that cannot be reached now run to their end; nobody waits for them any more.
+    Enum.each(state.jobs, fn {job, _stage} -> Koma.cancel(job, caller(state)) end)
     GenServer.reply(from, :ok)
     finish(state)
   end
@@ -124,34 +110,22 @@ defmodule Koma.Pipeline.Server do
   @impl true
   def handle_info(:advance, state), do: advance(%__MODULE__{state | timer: nil})
 
-  def handle_info({:DOWN, _ref, :process, pid, _reason}, state)
-      when is_map_key(state.subscribers, pid) do
-    {:noreply, forget(state, pid)}
+  def handle_info({:koma_event, job, event}, state) when is_map_key(state.jobs, job) do
+    state |> job_event(state.jobs[job], job, event) |> advance()
   end
 
-  def handle_info(message, state) do
-    found =
-      Enum.find_value(state.followers, fn {stage, follower} ->
-        with :other <- Follower.handle(follower, message),
-             do: nil,
-             else: (heard -> {stage, heard})
-      end)
-
-    case found do
-      {stage, {:events, events, follower}} ->
-        state |> put_follower(stage, follower) |> job_events(stage, events) |> advance()
-
-      {stage, {:preview, {nil, preview}, _follower}} ->
-        {:noreply, preview(state, stage, preview)}
-
-      nil ->
-        {:noreply, state}
-    end
+  def handle_info({:koma_preview, job, preview}, state) when is_map_key(state.jobs, job) do
+    {:noreply, preview(state, state.jobs[job], preview)}
   end
+
+  def handle_info({:follow, name, job}, state), do: state |> follow(name, job) |> advance()
+  def handle_info(_message, state), do: {:noreply, state}
 
   # Starts what may start, fails what never will, and ends when nothing is left to wait for.
   defp advance(state) do
-    state = Enum.reduce(Graph.ready(graph(state), states(state)), state, &start/2)
+    submitted = Map.values(state.jobs)
+    ready = Enum.reject(Graph.ready(graph(state), states(state)), &(&1.name in submitted))
+    state = Enum.reduce(ready, state, &start/2)
 
     case Graph.blocked(graph(state), states(state)) do
       [] -> settle(state)
@@ -195,26 +169,17 @@ defmodule Koma.Pipeline.Server do
     refuse(state, name, Error.new("stage_failed", message, value: reason["code"]))
   end
 
+  # The job is kept whoever watches: the pipeline waits for it.
   defp start(%Stage{name: name} = stage, state) do
     with {:ok, request} <- Graph.job_request(graph(state), stage, state.record.outputs),
-         {:ok, job} <- submit(request, state) do
+         request = Map.put(request, "on_disconnect", "keep"),
+         {:ok, job} <- Koma.submit(request, caller(state)) do
       follow(state, name, job["id"])
     else
       {:error, %Error{code: code} = error} when code in @again -> try_again(state, name, error)
       {:error, error} -> refuse(state, name, error)
     end
   end
-
-  # The pipeline is what holds the job, whoever watches the pipeline.
-  defp submit(request, state) do
-    Koma.submit(Map.put(request, "on_disconnect", "keep"), caller(state))
-  rescue
-    ArgumentError -> {:error, restarting()}
-  catch
-    :exit, _reason -> {:error, restarting()}
-  end
-
-  defp restarting, do: Error.new("unavailable", "This part of the server is restarting.")
 
   defp try_again(state, name, error) do
     now = System.monotonic_time(:millisecond)
@@ -232,35 +197,29 @@ defmodule Koma.Pipeline.Server do
   end
 
   defp follow(state, name, job) do
-    seq = state.record.stages[name].job_seq
+    state = %__MODULE__{state | jobs: Map.put(state.jobs, job, name)}
 
-    case Follower.start({:job, job}, seq, caller(state)) do
-      {:ok, follower, _job, events, previews} ->
-        state = state |> put_follower(name, follower) |> job_events(name, events)
+    case Koma.subscribe(job, state.record.stages[name].job_seq, caller(state)) do
+      {:ok, _job, events, preview} ->
+        state = Enum.reduce(events, state, &job_event(&2, name, job, &1))
+        if preview, do: preview(state, name, preview), else: state
 
-        Enum.reduce(previews, state, fn {nil, preview}, state -> preview(state, name, preview) end)
+      {:error, %Error{code: "unavailable"}} ->
+        _timer = Process.send_after(self(), {:follow, name, job}, @again_ms)
+        state
 
       {:error, error} ->
-        refuse(state, name, error)
+        refuse(%__MODULE__{state | jobs: Map.delete(state.jobs, job)}, name, error)
     end
   end
 
-  defp put_follower(state, name, follower) do
-    %__MODULE__{state | followers: Map.put(state.followers, name, follower)}
-  end
-
-  defp job_events(state, name, events) do
-    {_kind, job} = state.followers[name].subject
-    Enum.reduce(events, state, &job_event(&1, &2, name, job))
-  end
-
-  defp job_event(%Event{type: type} = event, state, name, job) do
+  defp job_event(state, name, job, %Event{type: type} = event) do
     data = %{"stage" => name, "event" => type, "job" => job}
     state = emit(state, "stage", Map.put(data, "payload", Event.payload(event, job)))
 
     if Follower.terminal?(type) do
-      followers = Map.delete(state.followers, name)
-      %__MODULE__{state | followers: followers, previews: Map.delete(state.previews, name)}
+      jobs = Map.delete(state.jobs, job)
+      %__MODULE__{state | jobs: jobs, previews: Map.delete(state.previews, name)}
     else
       state
     end
@@ -275,38 +234,22 @@ defmodule Koma.Pipeline.Server do
   defp emit(state, type, data) do
     event = Record.event(state.record, type, data)
     state = %__MODULE__{state | record: Record.apply(state.record, event)}
-    :ok = Files.append(state.file, event)
-    for {pid, _ref} <- state.subscribers, do: send(pid, {:koma_pipeline_event, id(state), event})
+    store(state, Files.append(state.file, event))
+    :ok = Followers.tell(id(state), event)
     %__MODULE__{state | events: [event | state.events]}
   end
 
+  # The disk is full: the pipeline goes on in memory. After a restart it goes on from what was
+  # stored, and learns the rest from its jobs again.
+  defp store(_state, :ok), do: :ok
+
+  defp store(state, {:error, reason}) do
+    Logger.error("pipeline #{id(state)}: not stored: #{:file.format_error(reason)}")
+  end
+
   defp preview(state, name, preview) do
-    for {pid, _ref} <- state.subscribers, keeps_up?(pid) do
-      send(pid, {:koma_pipeline_preview, id(state), name, preview})
-    end
-
+    :ok = Followers.show(id(state), name, preview)
     %__MODULE__{state | previews: Map.put(state.previews, name, preview)}
-  end
-
-  defp keeps_up?(pid) do
-    case Process.info(pid, :message_queue_len) do
-      {:message_queue_len, length} -> length < @long_mailbox
-      nil -> false
-    end
-  end
-
-  defp cancel_job(%Follower{subject: {:job, job}, caller: caller}) do
-    Koma.cancel(job, caller)
-  rescue
-    ArgumentError -> :unreachable
-  catch
-    :exit, _reason -> :unreachable
-  end
-
-  defp forget(state, pid) do
-    {ref, subscribers} = Map.pop(state.subscribers, pid)
-    if ref, do: Process.demonitor(ref, [:flush])
-    %__MODULE__{state | subscribers: subscribers}
   end
 
   defp id(state), do: state.record.id

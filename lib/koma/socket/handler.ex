@@ -92,8 +92,7 @@ defmodule Koma.Socket.Handler do
   # resets the connection, and the client might never read the frame: so they are read away.
   @impl true
   def terminate(reason, _req, _connection) when reason == :stop or elem(reason, 0) == :error do
-    if reason != {:error, :closed}, do: linger(now() + @linger_ms)
-    :ok
+    if reason == {:error, :closed}, do: :ok, else: linger(now() + @linger_ms)
   end
 
   def terminate(_reason, _req, _connection), do: :ok
@@ -104,7 +103,8 @@ defmodule Koma.Socket.Handler do
         linger(deadline)
 
       {:tcp_passive, socket} ->
-        with :ok <- :inet.setopts(socket, active: 100), do: linger(deadline)
+        _closed_meanwhile = :inet.setopts(socket, active: 100)
+        linger(deadline)
 
       {:tcp_closed, _socket} ->
         :ok
