@@ -16,10 +16,17 @@ defmodule Koma.Queue.Ticket do
   @type class :: :alone | :again | :interactive | :batch
   @type id :: String.t()
   @type key :: String.t() | nil
+  @type job :: %{
+          required(:id) => id,
+          required(:key) => key,
+          required(:task) => String.t(),
+          required(:params) => map,
+          optional(atom) => term
+        }
   @type t :: %__MODULE__{id: id, key: key, class: class, work: Cost.work()}
 
   @doc "The ticket of a job, given as a map with its `id`, `key`, `task` and `params`."
-  @spec new(%{id: id, key: key, task: String.t(), params: map}, class) :: t
+  @spec new(job, class) :: t
   def new(%{id: id, key: key, task: task, params: params}, class) do
     %__MODULE__{id: id, key: key, class: class, work: Cost.work(task, params)}
   end

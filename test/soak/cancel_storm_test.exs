@@ -1,0 +1,129 @@
+defmodule Koma.Soak.CancelStormTest do
+  use Koma.CoreCase, async: false
+
+  @moduletag :soak
+  @moduletag timeout: 1_800_000
+
+  alias Koma.Telemetry
+
+  @submits 10_000
+  @callers 20
+
+  test "10,000 submits, 90 % cancelled at random moments, leave nothing behind", %{dir: dir} do
+    # Finished jobs are forgotten at once, so that whatever is left in a table is a leak.
+    start_core(dir,
+      models: [toy(%{count: 2, slots: 8})],
+      queue_limit: @submits,
+      queue_budget_ms: 1_000_000_000,
+      retention_jobs: 0
+    )
+
+    for _ <- 1..50, do: submit!(%{"steps" => 1})
+    settled()
+    before = inventory(dir)
+    ends = :counters.new(3, [])
+    count(ends)
+
+    begun = System.monotonic_time(:millisecond)
+    each = div(@submits, @callers)
+
+    1..@callers
+    |> Enum.map(fn n -> Task.async(fn -> caller(n, each) end) end)
+    |> Task.await_many(900_000)
+
+    submitted = System.monotonic_time(:millisecond) - begun
+    eventually(fn -> :counters.get(ends, 1) + :counters.get(ends, 2) == @submits end, 20_000)
+    settled()
+    took = System.monotonic_time(:millisecond) - begun
+
+    IO.puts(
+      "\n#{@submits} submits in #{submitted} ms, all ended after #{took} ms: " <>
+        "#{:counters.get(ends, 1)} completed, #{:counters.get(ends, 2)} cancelled, " <>
+        "#{:counters.get(ends, 3)} others\nbefore #{inspect(before)}\nafter  #{inspect(inventory(dir))}"
+    )
+
+    assert :counters.get(ends, 3) == 0
+    assert :counters.get(ends, 1) >= div(@submits, 10)
+    assert leaks(before, inventory(dir)) == []
+    Telemetry.detach("storm")
+    {:ok, job} = Koma.submit(%{"task" => "toy.run", "params" => %{"steps" => 5}}, %Caller{})
+    assert is_binary(job["id"])
+    settled()
+  end
+
+  defp count(ends) do
+    Telemetry.attach(
+      "storm",
+      [[:koma, :job, :finished]],
+      fn _event, _measured, %{state: state}, _ ->
+        slot = %{"completed" => 1, "cancelled" => 2}[state] || 3
+        :counters.add(ends, slot, 1)
+      end,
+      nil
+    )
+  end
+
+  defp caller(n, each) do
+    caller = %Caller{key: "key#{rem(n, 4)}"}
+
+    for i <- 1..each do
+      params = %{"steps" => 1 + rem(i, 4), "step_ms" => 1}
+      request = %{"task" => "toy.run", "params" => params, "on_disconnect" => "keep"}
+      {:ok, %{"id" => id}} = Koma.submit(request, caller)
+      if rem(i, 10) != 0, do: Task.start(fn -> cancel(id, caller) end)
+    end
+  end
+
+  defp cancel(id, caller) do
+    receive do
+    after
+      :rand.uniform(2_000) -> :ok
+    end
+
+    # Cancelled twice; not_found when it has ended and was forgotten.
+    for _ <- 1..2, do: true = Koma.cancel(id, caller) in [:ok, not_found(id)]
+  end
+
+  defp not_found(id) do
+    with :ok <- Koma.cancel(id <> "x", %Caller{}), do: raise("a job that never was")
+    {:error, error} = Koma.job(id <> "x", %Caller{})
+    message = "There is no job #{inspect(id, printable_limit: 80)}"
+    {:error, %{error | value: id, message: message}}
+  end
+
+  defp settled do
+    eventually(fn -> Koma.Job.Processes.all() == [] end, 4_000)
+    eventually(fn -> Koma.Scheduler.running() == 0 end, 4_000)
+  end
+
+  defp inventory(dir) do
+    queue = :sys.get_state({:via, Registry, {Koma.Queue.Registry, "toy"}})
+    scheduler = :sys.get_state(Koma.Scheduler)
+    keeper = :sys.get_state(Koma.Job.Keeper)
+    tables = for table <- :ets.all(), do: :ets.info(table, :size)
+
+    %{
+      processes: length(Process.list()),
+      ports: length(Port.list()),
+      descriptors: length(File.ls!("/proc/self/fd")),
+      tables: length(tables),
+      entries: Enum.sum(tables),
+      waiting: Koma.Queue.Line.size(queue.line),
+      owners: map_size(queue.owners) + map_size(queue.refs),
+      told: map_size(queue.news.told),
+      slots: map_size(scheduler.holders),
+      kept: map_size(keeper.jobs) + map_size(keeper.crashes),
+      files: length(File.ls!(Path.join(dir, "work"))) + length(File.ls!(Path.join(dir, "tmp")))
+    }
+  end
+
+  # A few processes, files and entries of the system itself come and go.
+  defp leaks(before, later) do
+    for {what, count} <- later,
+        count > before[what] + slack(what),
+        do: {what, before[what], count}
+  end
+
+  defp slack(what) when what in [:processes, :ports, :descriptors, :tables, :entries], do: 10
+  defp slack(_own), do: 0
+end
