@@ -40,6 +40,22 @@ async def test_a_server_that_is_told_to_stop_finishes_what_runs_and_takes_nothin
         assert server.stop() == 0
 
 
+async def test_downloads_that_nobody_reads_do_not_hold_up_a_stop(tmp_path: Path) -> None:
+    with running_server(tmp_path, TOY) as server:
+        async with Client(server.url) as client:
+            large = await (await client.submit(TASK, {"steps": 1, "output_bytes": 60_000_000})).result()
+        request = f"GET {large.outputs[0].url} HTTP/1.1\r\nhost: koma\r\n\r\n".encode()
+        port = int(server.url.rpartition(":")[2])
+        readers = [await asyncio.open_connection("127.0.0.1", port, limit=1) for _ in range(16)]
+        for reader, writer in readers:
+            writer.write(request)
+            assert await reader.readexactly(8) == b"HTTP/1.1"
+        async with asyncio.timeout(15):
+            assert await asyncio.to_thread(server.stop) == 0
+        for _, writer in readers:
+            writer.transport.abort()
+
+
 async def refused(client: Client, params: dict[str, int], accepted: list[JobHandle]) -> RefusedError:
     """Submit until the server refuses; return its refusal, and put what it took into ``accepted``."""
     for _ in range(1000):

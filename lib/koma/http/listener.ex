@@ -54,15 +54,13 @@ defmodule Koma.HTTP.Listener do
   def suspend, do: :ranch.suspend_listener(@ref)
 
   defp transport(options) do
-    {:ok, address} = options.bind |> String.to_charlist() |> :inet.parse_address()
-
     %{
       max_connections: @max_connections,
       num_acceptors: 16,
       num_conns_sups: 1,
       shutdown: @shutdown_ms,
       socket_opts: [
-        ip: address,
+        ip: address(options.bind),
         port: options.port,
         backlog: @backlog,
         keepalive: true,
@@ -71,6 +69,13 @@ defmodule Koma.HTTP.Listener do
         send_timeout_close: true
       ]
     }
+  end
+
+  defp address(bind) do
+    case bind |> String.to_charlist() |> :inet.parse_address() do
+      {:ok, address} -> address
+      {:error, :einval} -> raise ArgumentError, "option bind: #{inspect(bind)} is no IP address"
+    end
   end
 
   defp protocol do
