@@ -69,7 +69,7 @@ defmodule Koma.Params do
   defp check_names(given, table) do
     case Enum.find(Map.keys(given), &(not is_map_key(table, &1))) do
       nil -> :ok
-      name -> {:error, unknown(name, Map.keys(table))}
+      name -> {:error, unknown(shown(name), Map.keys(table))}
     end
   end
 
@@ -133,6 +133,8 @@ defmodule Koma.Params do
     {:error, Error.new("wrong_type", message, field: name, value: value)}
   end
 
-  # A name may be anything that fits into a frame; a message shows its beginning.
-  defp quoted(name), do: inspect(String.slice(name, 0, 60))
+  defp quoted(name), do: inspect(name)
+
+  # A name that somebody sent may be as long as a frame; its beginning is enough.
+  defp shown(name), do: String.slice(name, 0, 60)
 end

@@ -282,7 +282,7 @@ defmodule Koma.HTTPTest do
     end
 
     test "that is not there is not found, with a code", %{port: port} do
-      for path <- ["/v1", "/v1/jobs/x/y", "/v2/jobs", "/socket"] do
+      for path <- ["/v1", "/v1/jobs/x/y", "/v2/jobs", "/socket", "/v1/jobs/%ff", "/v1/jobs/%00"] do
         assert {404, _, _} = answer = http(port, "GET", path)
         assert code(answer) == "not_found"
       end

@@ -70,6 +70,11 @@ defmodule Koma.ParamsTest do
     assert {:error, %{code: "unknown_field"}} = Params.check(%{"x" => 1}, %{})
   end
 
+  test "a name as long as a frame is not told back whole" do
+    assert {:error, error} = Params.check(%{String.duplicate("x", 100_000) => 1}, @table)
+    assert byte_size(error.field) + byte_size(error.message) < 500
+  end
+
   test "what is no object is refused, bytes too" do
     for given <- [nil, [], 1, "{}", {:binary, "{}"}] do
       assert {:error, %{code: "wrong_type", field: "payload"}} = Params.check(given, @table)

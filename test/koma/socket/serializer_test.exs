@@ -1,6 +1,8 @@
 defmodule Koma.Socket.SerializerTest do
   use ExUnit.Case, async: true
 
+  import Koma.Properties
+
   alias Koma.Socket.{Message, Serializer}
 
   defp bytes({type, iodata}), do: {type, IO.iodata_to_binary(iodata)}
@@ -68,6 +70,44 @@ defmodule Koma.Socket.SerializerTest do
       frame = <<0, 0, 1, 1, 1, "1", 255, "e">>
       assert {:error, %{code: "wrong_type"} = error, _message} = Serializer.decode(:binary, frame)
       assert {:ok, _} = error |> Koma.Error.to_map() |> Koma.JSON.encode!() |> Koma.JSON.decode()
+    end
+  end
+
+  describe "whatever comes from a client" do
+    defp readable?(type, bytes) do
+      case Serializer.decode(type, bytes) do
+        {:ok, %Message{topic: topic, event: event}} ->
+          is_binary(topic) and is_binary(event)
+
+        {:error, error, nil} ->
+          tellable?(Serializer.reply(nil, nil, "phoenix", :error, to_map(error)))
+
+        {:error, error, m} ->
+          tellable?(Serializer.reply(m.join_ref, m.ref, m.topic, :error, to_map(error)))
+      end
+    end
+
+    defp to_map(error), do: Koma.Error.to_map(error)
+
+    defp tellable?({:text, iodata}), do: match?({:ok, [_, _, _, _, _]}, Koma.JSON.decode(iodata))
+
+    test "any bytes are read or refused with an error that can be told" do
+      assert holds({one_of([:text, :binary]), bytes()}, fn {type, bytes} ->
+               readable?(type, bytes)
+             end)
+    end
+
+    test "so is a good frame with one byte changed or its end missing" do
+      text = ~s(["5","10","job:é",  "submit",{"a":[1,2.5e3,null],"b":"\\u00e9"}])
+      binary = <<0, 1, 2, 6, 3, "5", "12", "jobs:1", "bin", 7, 8>>
+
+      change = {one_of([{:text, text}, {:binary, binary}]), integer(0, 200), integer(0, 255)}
+
+      assert holds(change, fn {{type, bytes}, at, byte} ->
+               at = rem(at, byte_size(bytes))
+               <<head::binary-size(at), _old, tail::binary>> = bytes
+               readable?(type, head <> <<byte>> <> tail) and readable?(type, head)
+             end)
     end
   end
 
