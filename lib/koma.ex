@@ -71,7 +71,9 @@ defmodule Koma do
 
     # or its table is.
     :error, error ->
-      if gone?(error, __STACKTRACE__), do: without_core, else: reraise(error, __STACKTRACE__)
+      if gone?(error, __STACKTRACE__),
+        do: without_core,
+        else: :erlang.raise(:error, error, __STACKTRACE__)
   end
 
   defp gone?(error, [{module, _function, _arguments, _location} | _calls]) do

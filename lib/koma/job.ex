@@ -5,7 +5,8 @@ defmodule Koma.Job do
   """
 
   alias Koma.{Caller, Error, Options, Queue, Store, Telemetry}
-  alias Koma.Job.{Event, Followers, Keeper, Preview, Processes, Record, Request, Retry, Server}
+  alias Koma.Job.{Event, Followers, Keeper, Lifecycle, Preview, Processes, Record, Request}
+  alias Koma.Job.{Retry, Server}
   alias Koma.Queue.Ticket
 
   @type filter :: %{optional(String.t()) => term}
@@ -37,19 +38,26 @@ defmodule Koma.Job do
     Telemetry.execute([:koma, :job, :accepted], %{count: 1}, metadata)
     pid = Processes.start(record, self())
     Keeper.watch(record.id, pid)
-    live(record.id, &Server.get/1, fn stored -> Record.to_map(stored) end)
+
+    case live(record.id, &Server.get/1, &Record.to_map/1) do
+      {:ok, job} -> job
+      # Ended and forgotten already.
+      {:error, _not_found} -> Record.to_map(record)
+    end
   end
 
   @doc "Cancels a job. Harmless in every state; `not_found` only for ids never seen."
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
   def cancel(id, caller) do
-    with {:ok, _record} <- owned(id, caller), do: live(id, &Server.cancel/1, fn _ended -> :ok end)
+    with {:ok, _record} <- owned(id, caller),
+         {:ok, :ok} <- live(id, &Server.cancel/1, fn _ended -> :ok end),
+         do: :ok
   end
 
   @doc "Reads a job."
   @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def get(id, caller) do
-    with {:ok, _record} <- owned(id, caller), do: {:ok, live(id, &Server.get/1, &Record.to_map/1)}
+    with {:ok, _record} <- owned(id, caller), do: live(id, &Server.get/1, &Record.to_map/1)
   end
 
   @doc """
@@ -81,14 +89,17 @@ defmodule Koma.Job do
       # First joined, then read: what happens in between comes twice and is skipped.
       Followers.join(id)
 
-      {job, events, preview} =
-        live(id, &Server.catch_up(&1, after_seq), fn record ->
-          Followers.leave(id)
-          {Record.to_map(record), Store.Jobs.events(id, after_seq), nil}
-        end)
+      stored = fn record -> {Record.to_map(record), Store.Jobs.events(id, after_seq), nil} end
 
-      Followers.skip(id, job["seq"])
-      {:ok, job, events, preview}
+      with {:ok, {job, events, preview}} <- live(id, &Server.catch_up(&1, after_seq), stored) do
+        Followers.skip(id, job["seq"])
+        if Lifecycle.terminal?(job["state"]), do: Followers.leave(id)
+        {:ok, job, events, preview}
+      else
+        {:error, error} ->
+          Followers.leave(id)
+          {:error, error}
+      end
     end
   end
 
@@ -116,34 +127,37 @@ defmodule Koma.Job do
   # One key cannot see the jobs of another, not even that they exist.
   defp owned(id, %Caller{key: key}) do
     case Store.Jobs.fetch(id) do
-      {:ok, %Record{key: ^key} = record} ->
-        {:ok, record}
-
-      _unknown ->
-        {:error,
-         Error.new("not_found", "There is no job #{inspect(id, printable_limit: 80)}", value: id)}
+      {:ok, %Record{key: ^key} = record} -> {:ok, record}
+      _unknown -> {:error, not_found(id)}
     end
   end
 
-  # A job may end between looking for its process and asking it; then the store has the answer.
+  defp not_found(id) do
+    Error.new("not_found", "There is no job #{inspect(id, printable_limit: 80)}", value: id)
+  end
+
+  # A job may end between looking for its process and asking it; then the store has the answer,
+  # unless so many ended since that it was forgotten.
   defp live(id, ask, stored) do
     with pid when is_pid(pid) <- Processes.whereis(id),
          {:ok, answer} <- call(pid, ask) do
-      answer
+      {:ok, answer}
     else
       _not_live -> stored(id, ask, stored)
     end
   end
 
   defp stored(id, ask, stored) do
-    {:ok, record} = Store.Jobs.fetch(id)
-
-    if Record.ended?(record) do
-      stored.(record)
+    with {:ok, record} <- Store.Jobs.fetch(id) do
+      if Record.ended?(record) do
+        {:ok, stored.(record)}
+      else
+        # Its process died and is about to be started again by the keeper.
+        Keeper.settle()
+        live(id, ask, stored)
+      end
     else
-      # Its process died and is about to be started again by the keeper.
-      Keeper.settle()
-      live(id, ask, stored)
+      :error -> {:error, not_found(id)}
     end
   end
 

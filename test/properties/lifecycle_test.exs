@@ -38,15 +38,6 @@ defmodule Koma.Properties.LifecycleTest do
     end
   end
 
-  test "the table in the documentation of the module is the table" do
-    {:docs_v1, _, _, _, %{"en" => doc}, _, _} = Code.fetch_docs(Lifecycle)
-
-    for {state, row} <- Lifecycle.table(), {event, _next} <- row do
-      assert doc =~ "`#{state}`"
-      assert doc =~ "`#{event}`"
-    end
-  end
-
   defp try_event(type, {record, events}) do
     case Lifecycle.next(record.state, type) do
       {:ok, _state} ->

@@ -1,20 +1,12 @@
 defmodule Koma.Job.Lifecycle do
   @moduledoc """
-  The states of a job and what may happen in each: one table, no processes.
-
-  | state | event → next state |
-  |---|---|
-  | `accepted` | `queued` → queued |
-  | `queued` | `queued` → queued (again, after a restart), `started` → running |
-  | `running` | `progress`, `token` → running, `retrying` → retrying, `completed` → completed |
-  | `retrying` | `queued` → queued |
-  | any of these | `failed` → failed, `cancelled` → cancelled, `expired` → expired |
-
-  `completed`, `failed`, `cancelled` and `expired` are terminal: nothing happens to such a job.
+  The states of a job and what may happen in each: one table, no processes. It is printed in
+  docs/lifecycle.md, where a test holds it to this one.
   """
 
   @ends %{"failed" => "failed", "cancelled" => "cancelled", "expired" => "expired"}
 
+  # "queued" happens again when the place changes, and after a restart.
   @table %{
     "accepted" => Map.merge(@ends, %{"queued" => "queued"}),
     "queued" => Map.merge(@ends, %{"queued" => "queued", "started" => "running"}),
@@ -29,6 +21,7 @@ defmodule Koma.Job.Lifecycle do
   }
 
   @terminal ~w(completed failed cancelled expired)
+  @order ~w(accepted queued running retrying)
 
   @type state :: String.t()
   @type event :: String.t()
@@ -39,7 +32,7 @@ defmodule Koma.Job.Lifecycle do
 
   @doc "Every state."
   @spec states() :: [state]
-  def states, do: Map.keys(@table) ++ @terminal
+  def states, do: @order ++ @terminal
 
   @doc "Every event."
   @spec events() :: [event]
@@ -54,4 +47,22 @@ defmodule Koma.Job.Lifecycle do
   @doc "Whether nothing happens any more in this state."
   @spec terminal?(state) :: boolean
   def terminal?(state), do: state in @terminal
+
+  @doc "The table for the documentation: one row per state, one column per event."
+  @spec to_markdown() :: String.t()
+  def to_markdown do
+    events = Enum.sort(events())
+    header = ["state" | Enum.map(events, &"`#{&1}`")]
+    rows = for state <- states(), do: ["`#{state}`" | Enum.map(events, &cell(state, &1))]
+    [header, Enum.map(header, fn _column -> "---" end) | rows] |> Enum.map_join("\n", &row/1)
+  end
+
+  defp cell(state, event) do
+    case next(state, event) do
+      {:ok, next} -> next
+      :error -> "–"
+    end
+  end
+
+  defp row(cells), do: "| #{Enum.join(cells, " | ")} |"
 end

@@ -35,6 +35,17 @@ defmodule Koma.Job.CancelTest do
     assert {:error, %{code: "not_found"}} = Koma.cancel("job_unknown", %Caller{})
   end
 
+  test "a job that ended and was forgotten meanwhile is not_found, not a crash", %{dir: dir} do
+    stop_core()
+    start_core(dir, retention_jobs: 0)
+    for _ <- 1..20, do: assert(%{"id" => _} = submit!(%{"steps" => 1}))
+    ids = for _ <- 1..20, do: submit!(%{"steps" => 1})["id"]
+
+    ids
+    |> Enum.map(&Task.async(fn -> ask_until_forgotten(&1) end))
+    |> Task.await_many(20_000)
+  end
+
   test "a storm of cancels at random moments leaks no slot, place or process" do
     ids =
       for n <- 1..150 do
@@ -67,6 +78,16 @@ defmodule Koma.Job.CancelTest do
     assert milestones(await_end(waiting)) == ~w(queued expired)
     assert milestones(await_end(running)) == ~w(queued started expired)
     assert %{type: "completed"} = List.last(await_end(submit!()["id"]))
+  end
+
+  defp ask_until_forgotten(id) do
+    with :ok <- Koma.cancel(id, %Caller{}),
+         {:ok, _job} <- Koma.job(id, %Caller{}),
+         {:ok, _job, _events, _preview} <- Koma.subscribe(id, 0, %Caller{}) do
+      ask_until_forgotten(id)
+    else
+      {:error, %{code: "not_found"}} -> :ok
+    end
   end
 
   defp spawn_cancel(id) do
