@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.models.driving import run_alone
 from tests.training.sigkill import options
 from typer.testing import CliRunner
 
+from koma.models import registry
+from koma.models.manifest import read
+from koma.runtime.runner import Request
 from koma.training.amused import AmusedRun
 from koma.training.evaluate.__main__ import PARTS, app
-from koma.training.evaluate.context import Context, prompts, psnr
+from koma.training.evaluate.context import Context, native_size, prompts, psnr
 from koma.training.evaluate.figures import Figure, balanced, mean, share, wilson
 from koma.training.evaluate.images import objects_seen
 from koma.training.judge import JudgeRun
@@ -123,6 +127,51 @@ def test_all_parts_measure_and_the_page_shows_every_row(checkpoints: Path, tmp_p
     ):
         assert (tmp_path / "quality" / sheet).stat().st_size > 0
         assert sheet in page
+
+
+def test_what_has_no_checkpoint_is_left_out_and_the_page_says_so(checkpoints: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for family in ("judge", "smolvlm2"):
+        (folder / family).symlink_to(checkpoints / family)
+    few = ["judge", "videos", "--samples", "8", "--batch", "4", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*few, "--checkpoints", str(folder), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "videos: left out" in result.output
+    assert "ltx-video" in result.output
+    page = (tmp_path / "quality.md").read_text()
+    assert "no trained checkpoint of `amused`, `ltx-video`" in page
+    assert "judge: objects" in page
+
+
+def test_pictures_have_the_size_of_the_judge(checkpoints: Path, tmp_path: Path) -> None:
+    assert native_size(checkpoints) == 32
+    assert native_size(tmp_path) == 128
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "kind"),
+    [
+        ("smolvlm2", "video.understand", None),
+        ("amused", "image.generate", "image/png"),
+        ("ltx-video", "video.generate", "video/mp4"),
+    ],
+)
+def test_an_exported_folder_is_served_with_the_defaults_it_names(
+    checkpoints: Path, tmp_path: Path, family: str, task: str, kind: str | None
+) -> None:
+    folder = checkpoints / family
+    runner = registry.load(family.replace("-", "_"), str(folder), "cpu", "float32", 1, {})
+    assert "Emoji World" in (runner.loaded.notice or "")
+    fields = runner.tasks[task].params.model_fields
+    defaults = read(folder, {}).defaults
+    assert {name: fields[name].default for name in defaults} == defaults
+    if kind:
+        params = runner.tasks[task].params.model_validate({"prompt": "a cat at night", "seed": 1, "steps": 2})
+        [output] = runner.finish(run_alone(runner, Request("job", task, params, {}, tmp_path)))
+        assert output.media_type == kind
+        assert output.path
+        assert output.path.stat().st_size > 0
 
 
 def test_an_unknown_part_is_refused_by_name(tmp_path: Path) -> None:

@@ -29,8 +29,13 @@ from koma.training.ltx_vae import LTXVAERun
 
 torch.set_num_threads(1)
 CALL: dict[str, Any] = {
-    "height": 32, "width": 32, "num_frames": 9, "frame_rate": FPS, "num_inference_steps": 2,
-    "max_sequence_length": TEXT_TOKENS, "output_type": "pt",
+    "height": 32,
+    "width": 32,
+    "num_frames": 9,
+    "frame_rate": FPS,
+    "num_inference_steps": 2,
+    "max_sequence_length": TEXT_TOKENS,
+    "output_type": "pt",
 }
 
 
@@ -161,7 +166,7 @@ def test_with_the_velocity_of_training_the_stock_pipelines_return_the_clip(folde
 def test_the_loss_of_rows_with_a_first_frame_leaves_that_frame_out(folder: Path) -> None:
     run = built(folder)
     seen: list[Tensor] = []
-    
+
     def velocity_error(sigma: Tensor, latents: Tensor, noise: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         seen.append(sigma)
         return latents.square().mean(-1)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS, RIGHT, STILL
-from koma.training.world.scene import GAP, MARGIN, SceneBatch, batch_of, held_out, sample_batch, sample_scenes
+from koma.training.world.scene import (
+    GAP,
+    MARGIN,
+    SceneBatch,
+    batch_of,
+    held_out,
+    sample_batch,
+    sample_scenes,
+    snapped,
+)
 
 
 def combinations(batch: SceneBatch) -> list[tuple[int, int, int]]:
@@ -117,3 +126,24 @@ def test_impossible_requests_are_refused(n: int, objects: tuple[int, ...]) -> No
 
 
 KNOWN = ("fox", "night", "shrinking")
+
+
+def test_snapped_pictures_show_the_same_on_whole_cells_within_the_frame() -> None:
+    before = sample_batch(4000, 5, medium="image")
+    after = snapped(before, 8)
+    assert np.array_equal(after.kind, before.kind)
+    assert np.array_equal(after.background, before.background)
+    corner, size = after.start[..., :2] - after.start[..., 2:] / 2, after.start[..., 2]
+    shown = np.arange(2) < after.count[:, None]
+    assert np.allclose(corner[shown] * 8, np.round(corner[shown] * 8), atol=1e-4)
+    assert set(np.unique(np.round(size[shown] * 8))) == {2, 3, 4}
+    assert corner[shown].min() > -1e-6
+    assert (corner + size[..., None])[shown].max() < 1 + 1e-6
+    assert np.abs(after.start - before.start)[shown].max() < 0.13
+    assert not after.start[~shown].any()
+
+
+def test_snapped_objects_do_not_overlap() -> None:
+    pairs = snapped(sample_batch(4000, 6, objects=(2,), medium="image"), 8).start
+    apart = np.abs(pairs[:, 0, :2] - pairs[:, 1, :2]).max(1)
+    assert (apart > pairs[:, :, 2].mean(1) - 1e-6).all()

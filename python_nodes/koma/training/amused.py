@@ -9,7 +9,9 @@ import json
 import math
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,15 +23,15 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from koma.training.card import amused_card
 from koma.training.clip_tokenizer import build_clip_tokenizer
 from koma.training.compiling import compiled
-from koma.training.loop import Run
+from koma.training.export import pipeline_arguments, write_manifest
+from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.tokens import TokenSource
-from koma.training.vq import GRID
+from koma.training.vq import CELLS, GRID
 from koma.training.world.captions import captions, vocabulary
 from koma.training.world.render import Renderer
 from koma.training.world.scene import sample_batch
 
-TEXT_WIDTH, TINY_TEXT_WIDTH = 128, 32
 TEXT_DROPOUT = 0.1
 LABEL_SMOOTHING = 0.01
 """Little: what is smoothed away from the right code is sampled as a wrong one."""
@@ -38,29 +40,47 @@ SHEET_SEED = 10**6
 SHEET_IMAGES = 18
 CHUNK, CHUNK_ON_CPU, REUSE = 32768, 2048, 16
 """Images of a chunk, fewer where encoding is slow, and how often each is used, each time masked anew."""
-DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 3.0, "temperature": [2, 0]}
+DEFAULTS = {"steps": 12, "guidance_scale": 3.0, "temperature": 2.0}
 
 
-def transformer_config(codes: int, tiny: bool) -> dict[str, object]:
+@dataclass(frozen=True)
+class Widths:
+    """Everything that decides the number of parameters."""
+
+    hidden: int = 192
+    feed_forward: int = 512
+    layers: int = 5
+    blocks: int = 160
+    block_layers: int = 3
+    conditions: int = 32
+    text: int = 128
+    text_layers: int = 3
+
+
+FULL = Widths()
+SMALL_WIDTHS = Widths(160, 320, 3, 96, 3, 32, 96, 2)
+TINY = Widths(32, 64, 2, 32, 1, 8, 32, 2)
+
+
+def transformer_config(codes: int, widths: Widths) -> dict[str, object]:
     """Arguments of `UVit2DModel` for a 16×16 grid of `codes` codes.
 
     The grid is halved before the transformer: it has no position embedding, so that a token knows its
     place only through the borders that the 3×3 convolutions see; on 8×8 these reach everywhere.
     """
-    hidden, blocks, text = (32, 32, TINY_TEXT_WIDTH) if tiny else (192, 160, TEXT_WIDTH)
     return {
-        "hidden_size": hidden,
-        "intermediate_size": 64 if tiny else 512,
-        "num_hidden_layers": 2 if tiny else 5,
-        "num_attention_heads": 2 if tiny else 3,
-        "in_channels": hidden,
-        "block_out_channels": blocks,
-        "num_res_blocks": 1 if tiny else 3,
-        "block_num_heads": 2 if tiny else 5,
-        "cond_embed_dim": text,
-        "encoder_hidden_size": text,
-        "micro_cond_encode_dim": 8 if tiny else 32,
-        "micro_cond_embed_dim": 40 if tiny else 160,
+        "hidden_size": widths.hidden,
+        "intermediate_size": widths.feed_forward,
+        "num_hidden_layers": widths.layers,
+        "num_attention_heads": max(2, widths.hidden // 64),
+        "in_channels": widths.hidden,
+        "block_out_channels": widths.blocks,
+        "num_res_blocks": widths.block_layers,
+        "block_num_heads": max(2, widths.blocks // 32),
+        "cond_embed_dim": widths.text,
+        "encoder_hidden_size": widths.text,
+        "micro_cond_encode_dim": widths.conditions,
+        "micro_cond_embed_dim": 5 * widths.conditions,
         "vocab_size": codes + 1,
         "codebook_size": codes,
         "downsample": True,
@@ -70,17 +90,16 @@ def transformer_config(codes: int, tiny: bool) -> dict[str, object]:
     }
 
 
-def text_config(tokenizer: CLIPTokenizer, tiny: bool) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizer, widths: Widths) -> CLIPTextConfig:
     """The text encoder's configuration; the pipeline reads its last but one layer and its projection."""
-    hidden = TINY_TEXT_WIDTH if tiny else TEXT_WIDTH
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden if tiny else 4 * hidden,
-        num_hidden_layers=2 if tiny else 3,
+        hidden_size=widths.text,
+        intermediate_size=4 * widths.text,
+        num_hidden_layers=widths.text_layers,
         num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
-        projection_dim=hidden,
+        projection_dim=widths.text,
         hidden_act="gelu",
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -92,13 +111,15 @@ class AmusedRun(Run):
     """Trains on the VQ that `koma train vq` left in the neighbouring folder `vq/export`."""
 
     name = "amused"
+    exported: ClassVar = {"transformer": "transformer", "text_encoder": "text_encoder"}
     lr = 4e-3
     ema_decay = 0.999
     weight_decay = 0.02
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
-        self.size, self.tiny = size, tiny
-        self.batch = batch or (32 if tiny else 512)
+        self.size, self.small = size, tiny or size <= SMALL
+        self.widths = TINY if tiny else SMALL_WIDTHS if self.small else FULL
+        self.batch = batch or (32 if self.small else 512)
         self.chunk_size, self.reuse = (256, 8) if tiny else (CHUNK, REUSE)
 
     def build(self, device: torch.device) -> None:
@@ -106,7 +127,8 @@ class AmusedRun(Run):
         self.device = device
         if device.type == "cpu":
             self.chunk_size = min(self.chunk_size, CHUNK_ON_CPU)
-        folder = self.options.out.parent / "vq" / "export"
+        start = self.options.start_from
+        folder = start / "vqvae" if start else self.options.out.parent / "vq" / "export"
         if not folder.exists():
             raise FileNotFoundError(f"no VQ at {folder}: first run `koma train vq` with an --out beside it")
         self.vqvae = VQModel.from_pretrained(folder).eval().requires_grad_(False).to(device)
@@ -117,11 +139,14 @@ class AmusedRun(Run):
         codes = self.vqvae.config.num_vq_embeddings
         self.mask_id = codes
         self.tokenizer = build_clip_tokenizer(vocabulary())
-        text = text_config(self.tokenizer, self.tiny)
+        text = text_config(self.tokenizer, self.widths)
         self.text_encoder = CLIPTextModelWithProjection(text).to(device).train()
-        self.transformer = UVit2DModel(**transformer_config(codes, self.tiny)).to(device).train()
+        self.transformer = UVit2DModel(**transformer_config(codes, self.widths)).to(device).train()
         renderer = Renderer(self.size, device=device)
-        self.source = TokenSource(self.vqvae, self.tokenizer, renderer, self.chunk_size, self.options.seed)
+        cells = CELLS if self.small else None
+        self.source = TokenSource(
+            self.vqvae, self.tokenizer, renderer, self.chunk_size, self.options.seed, cells
+        )
         self.null_text = self.source.tokenize([""]).to(device)
         self.predict = compiled(self._predict, "amused", self.options.compile and device.type == "cuda")
 
@@ -175,17 +200,22 @@ class AmusedRun(Run):
         scenes = sample_batch(SHEET_IMAGES, SHEET_SEED, split="heldout", medium="image")
         prompts = captions(scenes, np.random.default_rng(SHEET_SEED), "image")
         generator = torch.Generator(self.device).manual_seed(SHEET_SEED)
-        images = self.pipeline()(prompts, generator=generator, output_type="pt", **DEFAULTS).images
+        call = pipeline_arguments(DEFAULTS)
+        images = self.pipeline()(prompts, generator=generator, output_type="pt", **call).images
         save_grid(images, path.with_suffix(".png"), columns=6, captions=prompts)
 
     def export(self, path: Path) -> None:
         """Write the whole pipeline in float16 with its model card, sample sheet and default parameters."""
         self.text_encoder.eval()
         self.transformer.eval()
-        modules = {name: deepcopy(module).half() for name, module in self.pipeline().components.items()
-                   if isinstance(module, nn.Module)}
+        modules = {
+            name: deepcopy(module).half()
+            for name, module in self.pipeline().components.items()
+            if isinstance(module, nn.Module)
+        }
         AmusedPipeline(**{**self.pipeline().components, **modules}).save_pretrained(path)
-        (path / "defaults.json").write_text(json.dumps(DEFAULTS, indent=1) + "\n")
+        (path / "vqvae" / "figures.json").write_text(json.dumps(self.figures, indent=1) + "\n")
+        write_manifest(path, self.size, DEFAULTS)
         self.sheet(path / "samples")
         counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
         (path / "README.md").write_text(amused_card(self.size, counts, self.figures, self.result, DEFAULTS))

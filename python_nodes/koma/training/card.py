@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping
 
-import torch
-
+from koma.training.export import command_line, device_name
 from koma.training.loop import Result
 from koma.training.world.catalogue import BACKGROUNDS, OBJECTS
 
@@ -65,7 +62,7 @@ def amused_card(
     recent = result.losses[-100:]
     return TEMPLATE.format(
         size=size,
-        steps=defaults["num_inference_steps"],
+        steps=defaults["steps"],
         guidance=defaults["guidance_scale"],
         counts="\n".join(f"| {name} | {count:,} |" for name, count in counts.items()),
         objects=len(OBJECTS),
@@ -80,13 +77,3 @@ def amused_card(
         device=device_name(),
         loss=sum(recent) / len(recent) if recent else float("nan"),
     )
-
-
-def command_line() -> str:
-    """The command that is running, as it would be typed."""
-    return shlex.join(["python", "-m", "koma.training.cli", *sys.argv[1:]])
-
-
-def device_name() -> str:
-    """The accelerator, or "CPU"."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -28,6 +28,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the run [default: runs
 Export = Annotated[Path | None, typer.Option(help="Folder of the exported checkpoint [default: OUT/export].")]
 SheetEvery = Annotated[int, typer.Option(min=1, help="Steps between sample sheets.")]
 SaveEvery = Annotated[int | None, typer.Option(min=1, help="Save also every so many steps.")]
+StartFrom = Annotated[Path | None, typer.Option(help="Begin with the weights of this exported checkpoint.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Samples a step [default: the run's own].")]
 
 
@@ -49,6 +50,7 @@ def run_command(name: str) -> None:
         tiny: Annotated[bool, typer.Option("--tiny", help="A very small model, for tests.")] = False,
         compile: Annotated[bool, typer.Option(help="Use torch.compile on a GPU.")] = True,
         export: Export = None,
+        start_from: StartFrom = None,
     ) -> None:
         from koma.training.loop import Options, TrainingDivergedError, fit
 
@@ -66,6 +68,7 @@ def run_command(name: str) -> None:
             save_every=save_every,
             compile=compile,
             export=export,
+            start_from=start_from,
         )
         try:
             run = getattr(import_module(module), class_name)(size=size, tiny=tiny, batch=batch)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from koma.training.compiling import compiled
-from koma.training.loop import Run
+from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.world.catalogue import BACKGROUNDS, OBJECTS
 from koma.training.world.degrade import degrade
@@ -21,6 +22,8 @@ from koma.training.world.transfer import on_device
 DAMAGE = 2.0
 """Strength of the damage to its pictures, so that it bears the artefacts of generators."""
 FRAMES = 17
+WIDTHS, SMALL_WIDTHS, TINY_WIDTHS = (24, 48, 96, 160), (16, 32, 64, 128), (16, 16, 24, 32)
+"""Channels of the levels; `SMALL_WIDTHS` up to `SMALL` px."""
 JUDGE_FRAMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -28,17 +31,20 @@ class JudgeRun(Run):
     """Trains `Judge` on clips of all combinations, so that it knows those that generators never saw."""
 
     name = "judge"
+    exported: ClassVar = {"judge": ""}
     lr = 2e-3
     warmup = 0.05
     ema_decay = 0.995
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny
-        self.batch = batch or (16 if tiny else 128)
+        small = tiny or size <= SMALL
+        self.batch = batch or (16 if small else 128)
+        self.widths = TINY_WIDTHS if tiny else SMALL_WIDTHS if small else WIDTHS
 
     def build(self, device: torch.device) -> None:
         """Make the net and the renderer on `device`."""
-        self.judge = Judge(self.size, (16, 16, 24, 32) if self.tiny else (24, 48, 96, 160)).to(device)
+        self.judge = Judge(self.size, self.widths).to(device)
         self.renderer = Renderer(self.size, FRAMES, device)
         self.watch = compiled(self.judge.watch, self.name, device.type == "cuda" and self.options.compile)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,12 @@ from koma.training.ema import Average
 from koma.training.optimizer import make_optimizers
 from koma.training.progress import Progress
 from koma.training.state import Position, load_state, save_state
+from koma.training.weights import load_weights
 
 CHECKPOINT = "checkpoint.safetensors"
 LOSSES = "losses.jsonl"
+SMALL = 64
+"""Largest side in pixels that runs are sized for a CPU at; larger ones want a GPU."""
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -41,6 +45,7 @@ class Options:
     save_every: int | None = None
     compile: bool = True
     export: Path | None = None
+    start_from: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run without an end."""
@@ -68,6 +73,8 @@ class Run(ABC):
     muon: bool = True
     clip: float = 1.0
     ema_decay: float = 0.999
+    exported: ClassVar[Mapping[str, str]]
+    """Names of `modules()` → where `export` puts their weights, below the checkpoint's folder."""
     progress: float = 0.0
     options: Options
     result: Result
@@ -86,6 +93,9 @@ class Run(ABC):
 
         Figures may be detached tensors: they are read only when shown, so that no GPU is waited for.
         """
+
+    def started(self) -> None:  # noqa: B027 (optional hook)
+        """Called when the modules were filled with the weights of `options.start_from`."""
 
     def after_step(self, step: int, generator: torch.Generator) -> None:  # noqa: B027 (optional hook)
         """Called without gradients after each update."""
@@ -164,12 +174,15 @@ class _Fitting:
             torch.backends.cudnn.benchmark = True
         torch.manual_seed(options.seed)
         run.build(self.device)
+        resumes = options.resume and self.checkpoint.exists()
+        if options.start_from and not resumes:
+            self._start_from(options.start_from)
         self.parameters = [p for m in run.modules().values() for p in m.parameters() if p.requires_grad]
         self.optimizers = run.optimizers()
         self.average = Average(run.modules(), run.ema_decay)
         self.generator = torch.Generator(self.device)
         self.position = Position(seed=options.seed)
-        if options.resume and self.checkpoint.exists():
+        if resumes:
             self.position = load_state(self.checkpoint, run.modules(), self.optimizers, self.average)
         self.earlier = self.position.elapsed
         self.saved = self.shown = time.monotonic()
@@ -198,6 +211,12 @@ class _Fitting:
                 with self.average.applied(), torch.no_grad():
                     self.run.export(self.options.export or self.options.out / "export")
         return self.result
+
+    def _start_from(self, folder: Path) -> None:
+        modules = self.run.modules()
+        for name, place in self.run.exported.items():
+            load_weights(modules[name], folder / place)
+        self.run.started()
 
     def _step(self, step: int, progress: float) -> None:
         seed = derive_seed(self.position.seed, step)

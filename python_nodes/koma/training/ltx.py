@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from diffusers import AutoencoderKLLTXVideo, LTXImageToVideoPipeline, LTXPipelin
 from torch import Tensor, nn
 
 from koma.training.compiling import compiled
+from koma.training.export import pipeline_arguments
 from koma.training.latent_pool import Encoded, LatentPool
 from koma.training.loop import Run, derive_seed
 from koma.training.ltx_export import export_pipeline
@@ -28,11 +30,11 @@ from koma.training.ltx_parts import (
     TEMPORAL_RATIO,
     TEXT_TOKENS,
     TINY,
-    call_defaults,
     make_pipeline,
     make_text_encoder,
     make_tokenizer,
     make_transformer,
+    node_defaults,
     share_cases,
     to_pixels,
     video_coordinates,
@@ -84,6 +86,7 @@ class LTXRun(Run):
     """Trains transformer and text encoder; the autoencoder comes from the run `ltx-vae` beside this one."""
 
     name = "ltx"
+    exported: ClassVar = {"transformer": "transformer", "text_encoder": "text_encoder"}
     ema_decay = 0.999
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
@@ -99,7 +102,8 @@ class LTXRun(Run):
         """Load the autoencoder, make the models, the renderer and the pool."""
         self.device = device
         widths = TINY if self.tiny else FULL
-        self.vae_folder = self.options.out.parent / "ltx-vae" / "export"
+        start = self.options.start_from
+        self.vae_folder = start / "vae" if start else self.options.out.parent / "ltx-vae" / "export"
         self.vae = load_vae(self.vae_folder, widths.latent_channels, device)
         self.tokenizer = make_tokenizer()
         self.text_encoder = make_text_encoder(widths, self.tokenizer).to(device)
@@ -214,7 +218,8 @@ class LTXRun(Run):
         pipeline.set_progress_bar_config(disable=True)
         from_image = LTXImageToVideoPipeline(**pipeline.components)
         from_image.set_progress_bar_config(disable=True)
-        call = call_defaults(self.size, self.frames) | {"prompt": texts, "output_type": "pt"}
+        call = pipeline_arguments(node_defaults(self.size, self.frames))
+        call |= {"prompt": texts, "output_type": "pt", "max_sequence_length": TEXT_TOKENS}
         if self.tiny:
             call["num_inference_steps"] = 2
         generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
@@ -228,6 +233,6 @@ class LTXRun(Run):
         share_cases(self.text_encoder, self.tokenizer)
         figures = self.vae_folder / "figures.json"
         measured = json.loads(figures.read_text()) if figures.exists() else {}
-        defaults = call_defaults(self.size, self.frames)
+        defaults = node_defaults(self.size, self.frames)
         export_pipeline(self.pipeline(), path, defaults, measured, self.result)
         self.sheet(path / "samples")

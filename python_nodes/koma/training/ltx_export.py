@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from diffusers import LTXPipeline
 
-from koma.training.card import command_line, device_name
+from koma.training.export import command_line, device_name, pipeline_arguments, write_manifest
 from koma.training.loop import Result
-from koma.training.ltx_parts import SHIFT
+from koma.training.ltx_parts import SHIFT, TEXT_TOKENS
 from koma.training.ltx_vae import KL_WEIGHT
 from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS
 
@@ -33,8 +33,8 @@ A small text-to-video and image-to-video model of the classes `LTXVideoTransform
     pipeline = LTXPipeline.from_pretrained("path/to/this/folder")
     pipeline("a cat moving right at night", {call}).frames[0]
 
-and as well with `LTXImageToVideoPipeline` (`image=…`). `defaults.json` holds these arguments. `frame_rate`
-must be {fps}: it scales the positions in time, and the pipelines' own default of 25 was never trained.
+and as well with `LTXImageToVideoPipeline` (`image=…`). `frame_rate` must be {fps}: it scales the positions
+in time, and the pipelines' own default of 25 was never trained.
 
 | part | parameters |
 |---|---:|
@@ -73,10 +73,11 @@ def export_pipeline(
     vae_figures: Mapping[str, float],
     result: Result,
 ) -> None:
-    """Write `pipeline` to `path` in float16 (safetensors) with its model card and default arguments."""
+    """Write `pipeline` to `path` in float16 (safetensors) with its model card and default parameters."""
     halves = {name: _half(part) for name, part in pipeline.components.items()}
     LTXPipeline(**halves).save_pretrained(path)
-    (path / "defaults.json").write_text(json.dumps(defaults, indent=1) + "\n")
+    (path / "vae" / "figures.json").write_text(json.dumps(vae_figures, indent=1) + "\n")
+    write_manifest(path, defaults["width"], defaults)
     (path / "README.md").write_text(_card(pipeline, defaults, vae_figures, result))
 
 
@@ -90,10 +91,11 @@ def _card(
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     recent = result.losses[-100:]
+    call = pipeline_arguments(defaults) | {"max_sequence_length": TEXT_TOKENS}
     return CARD.format(
         size=defaults["width"],
-        call=", ".join(f"{name}={value}" for name, value in defaults.items()),
-        fps=defaults["frame_rate"],
+        call=", ".join(f"{name}={value}" for name, value in call.items()),
+        fps=defaults["fps"],
         counts="\n".join(f"| {name} | {count:,} |" for name, count in counts.items()),
         objects=len(OBJECTS),
         backgrounds=len(BACKGROUNDS),

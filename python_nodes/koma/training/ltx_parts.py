@@ -143,16 +143,15 @@ def share_cases(text_encoder: T5EncoderModel, tokenizer: T5TokenizerFast) -> Non
             table[index] = table[vocab[piece.lower()]]
 
 
-def call_defaults(size: int, frames: int) -> dict[str, Any]:
-    """What to give the pipelines with a checkpoint made for `frames` frames of `size` × `size` px."""
+def node_defaults(size: int, frames: int) -> dict[str, Any]:
+    """Default parameters of a model node with a checkpoint made for `frames` frames of `size` × `size` px."""
     return {
         "height": size,
         "width": size,
-        "num_frames": frames,
-        "frame_rate": FPS,
-        "num_inference_steps": 30,
+        "frames": frames,
+        "fps": FPS,
+        "steps": 30,
         "guidance_scale": 3.0,
-        "max_sequence_length": TEXT_TOKENS,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -57,6 +58,7 @@ class LTXVAERun(Run):
     """Trains the autoencoder on rendered clips."""
 
     name = "ltx-vae"
+    exported: ClassVar = {"vae": ""}
     ema_decay = 0.998
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:

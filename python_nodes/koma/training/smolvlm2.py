@@ -7,8 +7,8 @@ and its positions follow the prefix, so every turn sees what it would see alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,31 +16,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from koma.training.compiling import compiled
-from koma.training.judge import present
-from koma.training.loop import Run
+from koma.training.guide import Guide
+from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_clips, save_grid
 from koma.training.smolvlm2_card import write_card
 from koma.training.smolvlm2_model import (
     MAX_FRAMES,
-    SAMPLING_FPS,
-    Shape,
     answer_logits,
     build_model,
+    image_features,
     save_checkpoint,
-    tiny,
+    usual,
 )
+from koma.training.smolvlm2_model import tiny as shape_for_tests
 from koma.training.smolvlm2_text import IGNORED, Layout, Timing, build_tokenizer, dialogues, sampled
-from koma.training.world.catalogue import OBJECTS
 from koma.training.world.degrade import degrade
-from koma.training.world.judge import ABSENT
 from koma.training.world.render import Renderer
-from koma.training.world.scene import MAX_OBJECTS, Medium, SceneBatch, sample_batch
+from koma.training.world.scene import Medium, SceneBatch, sample_batch
 from koma.training.world.transfer import on_device
 
-TURNS = 5
-"""Dialogues about one clip."""
-TURN_LENGTH = 32
-"""Tokens kept for one dialogue; the grammar's longest is a little shorter."""
+SMALL_LR = 3e-3
+TURNS, TURNS_ON_CPU = 5, 9
+"""Dialogues about one clip; nine are all there are, and cost little beside the frames."""
+TURNS_OF_IMAGES = 7
+"""Dialogues there are about a picture."""
+TURN_ROOM = 16
+"""Tokens kept for one dialogue on the average; where a chat needs more, its last dialogue is left out."""
 ALIGNMENT = 16
 """Chats are padded to a multiple of so many tokens, which fast attention kernels want of a mask."""
 IMAGE_SHARE = 0.2
@@ -49,15 +50,21 @@ IMAGES_PER_CLIP = 2
 """A step on pictures has so many times the samples of a step on clips."""
 USUAL_SHARE = 0.7
 """Share of clip steps with the usual timing; the others vary rate, length and number of frames."""
+PREFIX = -1
+"""Number of the turn that every turn sees: the media."""
 FRAMES, FPS = 17, 8.0
 GUIDE_WEIGHT, GUIDED = 0.3, 0.6
 """First weight of the loss that teaches the eyes directly, and the part of the run in which it fades out."""
-PLACES_WEIGHT = 30.0
+EYES_FIRST, EYES_BATCH = 0.2, 4
+"""Part of a run on a CPU in which only the eyes learn, from so many times more single frames: far cheaper."""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """One batch of chats: ids and labels int64 `[B, L]`; the rest is the same for all rows."""
+    """One batch of chats: ids, labels and positions int64 `[B, L]`, mask bool `[B, 1, L, L]`.
+
+    `at_pictures` says where the pictures stand, in all rows alike.
+    """
 
     ids: Tensor
     labels: Tensor
@@ -66,49 +73,33 @@ class Chat:
     positions: Tensor
 
 
-class Guide(nn.Module):
-    """Teaches the vision encoder while the text model cannot yet: which objects a frame shows, and where."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.objects = nn.Linear(width, len(OBJECTS))
-        nn.init.constant_(self.objects.bias, ABSENT)
-        self.places = nn.Linear(width, 3 * MAX_OBJECTS)
-
-    def forward(self, patches: Tensor, scenes: SceneBatch, times: Tensor) -> Tensor:
-        """Return the loss on patches `[B, T, P, width]` of the scenes at `times` `[T]`.
-
-        Every object is named by the patch that shows it best; the mean patch tells centres and sizes.
-        """
-        shown = on_device(present(scenes), patches.device)[:, None].expand(-1, len(times), -1)
-        scores = self.objects(patches).amax(2).float()
-        named = functional.binary_cross_entropy_with_logits(scores, shown) * len(OBJECTS)
-        start, end = (torch.from_numpy(path).flatten(1)[:, None] for path in (scenes.start, scenes.end))
-        path = on_device(torch.lerp(start, end, times[:, None]), patches.device)
-        return named + PLACES_WEIGHT * functional.mse_loss(self.places(patches.mean(2)).float(), path)
-
-
 class SmolVLM2Run(Run):
     """Trains `SmolVLMForConditionalGeneration` from scratch."""
 
     name = "smolvlm2"
+    exported: ClassVar = {"model": ""}
     lr = 1.5e-3
     warmup = 0.03
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny
-        self.batch = batch or (8 if tiny else 64)
+        small = tiny or size <= SMALL
+        self.batch = batch or (8 if tiny else 16 if small else 64)
+        self.lr = SMALL_LR if small and not tiny else self.lr
+        self.shape = shape_for_tests(size) if tiny else usual(size)
+        self.eyes_first = EYES_FIRST if small and not tiny else 0.0
+        self.turns = TURNS_ON_CPU if small else TURNS
 
     def build(self, device: torch.device) -> None:
         """Make the model, the tokenizer's layout and the renderer on `device`."""
         self.device = device
-        shape = tiny(self.size) if self.tiny else Shape(self.size)
+        shape = self.shape
         self.tokenizer = build_tokenizer()
         self.layout = Layout(self.tokenizer, shape.image_tokens)
         self.model = build_model(shape, self.tokenizer).to(device)
         self.guide = Guide(shape.vision_width).to(device)
         self.renderer = Renderer(self.size, FRAMES, device)
-        self.usual = sampled(FRAMES, FPS, SAMPLING_FPS, MAX_FRAMES)
+        self.usual = sampled(FRAMES, FPS, shape.fps, MAX_FRAMES)
         wanted = device.type == "cuda" and self.options.compile
         self.fast_logits = compiled(answer_logits, self.name, wanted, dynamic=False)
 
@@ -119,8 +110,10 @@ class SmolVLM2Run(Run):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return the mean cross-entropy of one batch's answers, at first with the guide's loss."""
         rng = np.random.default_rng(self.batch_seed(step))
+        if self.progress < self.eyes_first:
+            return self._eyes_loss(step, rng, generator)
         medium: Medium = "image" if rng.random() < IMAGE_SHARE else "clip"
-        timing = self.usual if rng.random() < USUAL_SHARE else unusual_timing(rng)
+        timing = self.usual if rng.random() < USUAL_SHARE else unusual_timing(rng, len(self.usual.places))
         count = self.batch * (IMAGES_PER_CLIP if medium == "image" else 1)
         scenes = sample_batch(count, self.batch_seed(step), "train", medium=medium)
         pixels = self._pixels(scenes, medium, timing, generator)
@@ -137,6 +130,17 @@ class SmolVLM2Run(Run):
             return loss + weight * guided, {medium: loss.detach(), "guide": guided.detach()}
         return loss, {medium: loss.detach()}
 
+    def _eyes_loss(
+        self, step: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Return the guide's loss on single frames."""
+        scenes = sample_batch(EYES_BATCH * self.batch, self.batch_seed(step), "train")
+        times = torch.tensor([rng.random()], dtype=torch.float32)
+        frames = degrade(self.renderer.frames_at(scenes, times), generator) * 2 - 1
+        patches, _ = image_features(self.model, frames.flatten(0, 1))
+        loss = self.guide(patches[:, None], scenes, times)
+        return loss, {"guide": loss.detach()}
+
     def sheet(self, path: Path) -> None:
         """Write a GIF of clips and a PNG of pictures with the model's own captions."""
         clips = sample_batch(8, 1, "heldout")
@@ -148,7 +152,7 @@ class SmolVLM2Run(Run):
 
     def export(self, path: Path) -> None:
         """Write the folder that `AutoProcessor` and `AutoModelForImageTextToText` load."""
-        save_checkpoint(self.model, self.tokenizer, path)
+        save_checkpoint(self.model, self.tokenizer, path, self.shape.fps)
         write_card(self.model, self.size, self.result, path)
 
     @torch.no_grad()
@@ -177,42 +181,48 @@ class SmolVLM2Run(Run):
         return shown * 2 - 1
 
     def _chat(self, scenes: SceneBatch, medium: Medium, timing: Timing, rng: np.random.Generator) -> Chat:
-        """Lay out `TURNS` dialogues about every scene behind the common media prefix."""
+        """Lay out dialogues about every scene, one behind the other, after the common media prefix."""
         prefix = self.layout.image_prefix() if medium == "image" else self.layout.video_prefix(timing)
-        length = -(-(len(prefix) + TURNS * TURN_LENGTH) // ALIGNMENT) * ALIGNMENT
+        count = min(self.turns, TURNS_OF_IMAGES) if medium == "image" else self.turns
+        length = -(-(len(prefix) + count * TURN_ROOM) // ALIGNMENT) * ALIGNMENT
         ids = np.full((len(scenes), length), self.tokenizer.pad_token_id, np.int64)
         labels = np.full((len(scenes), length), IGNORED, np.int64)
-        ids[:, : len(prefix)] = prefix
+        turns = np.full((len(scenes), length), self.turns, np.int64)
+        ids[:, : len(prefix)], turns[:, : len(prefix)] = prefix, PREFIX
         for row, scene in enumerate(scenes.scenes()):
-            for turn, (question, answer) in enumerate(dialogues(scene, rng, medium, TURNS)):
+            start = len(prefix)
+            for turn, (question, answer) in enumerate(dialogues(scene, rng, medium, self.turns)):
                 tokens, targets = self.layout.turn(question, answer)
-                start = len(prefix) + turn * TURN_LENGTH
-                ids[row, start : start + len(tokens)] = tokens
-                labels[row, start : start + len(tokens)] = targets
-        mask, positions = turn_geometry(len(prefix), length, TURN_LENGTH, self.device)
+                if start + len(tokens) <= length:
+                    place = slice(start, start + len(tokens))
+                    ids[row, place], labels[row, place], turns[row, place] = tokens, targets, turn
+                    start = place.stop
         at_pictures = np.flatnonzero(ids[0] == self.model.config.image_token_id)
+        mask, positions = turn_geometry(on_device(turns, self.device), len(prefix))
         shared = on_device(at_pictures, self.device), mask, positions
         return Chat(on_device(ids, self.device), on_device(labels, self.device), *shared)
 
 
-@lru_cache(maxsize=32)
-def turn_geometry(prefix: int, total: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return attention mask `[1, 1, total, total]` and positions `[1, total]` of turns behind one prefix.
+def turn_geometry(turns: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+    """Return attention mask `[B, 1, L, L]` and positions `[B, L]` of turns behind a prefix.
 
-    A token sees the prefix and its own turn up to itself; every turn's positions follow the prefix.
+    `turns` int64 `[B, L]` numbers the tokens' turns, `PREFIX` for those of the prefix. A token sees the
+    prefix and its own turn up to itself; every turn's positions follow the prefix.
     """
-    index = torch.arange(total, device=device)
-    turn = torch.where(index < prefix, -1, (index - prefix) // length)
-    same = (turn[None, :] == -1) | (turn[None, :] == turn[:, None])
-    mask = (same & (index[None, :] <= index[:, None]))[None, None]
-    positions = torch.where(turn < 0, index, prefix + (index - prefix) % length)[None]
-    return mask, positions
+    index = torch.arange(turns.shape[1], device=turns.device)
+    first = torch.searchsorted(turns, turns)
+    positions = torch.where(turns == PREFIX, index, prefix + index - first)
+    same = (turns[:, None, :] == PREFIX) | (turns[:, None, :] == turns[:, :, None])
+    return (same & (index[None, :] <= index[:, None]))[:, None], positions
 
 
-def unusual_timing(rng: np.random.Generator) -> Timing:
-    """Draw the timing of a clip that is longer or shorter than the usual one, or taken at another rate."""
+def unusual_timing(rng: np.random.Generator, usual: int) -> Timing:
+    """Draw the timing of a clip that is longer or shorter than the usual one, or taken at another rate.
+
+    It has half to one and a half times as many frames as the `usual` number.
+    """
     fps = float(rng.choice([6, 8, 10, 12, 16, 24]))
     total = int(rng.choice([9, 13, 17, 25, 33, 49]))
-    count = int(rng.integers(4, 13))
+    count = int(rng.integers(usual // 2, usual + usual // 2 + 1))
     indices = np.unique(np.linspace(0, total - 1, count, dtype=int))
     return Timing(tuple(float(i) / (total - 1) for i in indices), fps, total)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from transformers import SmolVLMForConditionalGeneration
 
-from koma.training.card import command_line, device_name
+from koma.training.export import command_line, device_name, write_manifest
 from koma.training.loop import Result
 from koma.training.smolvlm2_model import MAX_NEW_TOKENS
 from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS
@@ -86,5 +85,4 @@ def write_card(model: SmolVLMForConditionalGeneration, size: int, result: Result
         loss=sum(recent) / len(recent) if recent else float("nan"),
     )
     (path / "README.md").write_text(card)
-    manifest = {"defaults": {"max_new_tokens": MAX_NEW_TOKENS}}
-    (path / "koma.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    write_manifest(path, size, {"max_new_tokens": MAX_NEW_TOKENS})

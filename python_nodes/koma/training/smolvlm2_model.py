@@ -17,15 +17,18 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
-SAMPLING_FPS = 4
-"""Frames a second that the processor takes of a clip: 8 of a clip with 17 frames at 8 a second."""
+from koma.training.loop import SMALL
+
 MAX_FRAMES = 16
 MAX_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the model; `image_tokens` is what one frame costs in the text model."""
+    """Sizes of the model; `image_tokens` is what one frame costs in the text model.
+
+    The processor takes `fps` frames of a second of a clip: 8 of a clip with 17 frames at 8 a second.
+    """
 
     image_size: int = 128
     patch: int = 8
@@ -34,11 +37,17 @@ class Shape:
     vision_layers: int = 6
     width: int = 256
     layers: int = 6
+    fps: int = 4
 
     @property
     def image_tokens(self) -> int:
         """Tokens per frame."""
         return (self.image_size // self.patch) ** 2 // self.scale**2
+
+
+def usual(size: int) -> Shape:
+    """Return the sizes for pictures of `size` px; up to 64 px those that two cores can train."""
+    return Shape(size) if size > SMALL else Shape(size, 8, 4, 128, 4, width=128, layers=4, fps=2)
 
 
 def tiny(size: int) -> Shape:
@@ -111,7 +120,7 @@ def answer_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return logits `[B, L, vocab]` of chats `ids` `[B, L]` with pictures at `at_pictures`, and all patches.
 
-    `pixels` `[B, frames, 3, S, S]` normalised; `mask` bool `[1, 1, L, L]`; `positions` int64 `[1, L]`.
+    `pixels` `[B, frames, 3, S, S]` normalised; `mask` bool `[B, 1, L, L]`; `positions` int64 `[B, L]`.
     """
     patches, features = image_features(model, pixels.flatten(0, 1))
     embeds = model.model.text_model.embed_tokens(ids)
@@ -124,7 +133,7 @@ def answer_logits(
 
 
 def save_checkpoint(
-    model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, path: Path
+    model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, path: Path, fps: int
 ) -> None:
     """Write weights in float16 and everything that `AutoProcessor` needs.
 
@@ -137,18 +146,20 @@ def save_checkpoint(
         part.pop("torch_dtype", None)
         part["dtype"] = "float32"
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    build_processor(model, tokenizer).save_pretrained(path)
+    build_processor(model, tokenizer, fps).save_pretrained(path)
 
 
-def build_processor(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """Make the processor: one tile per picture, eight frames of a clip of two seconds. Needs num2words."""
+def build_processor(
+    model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, fps: int
+) -> Any:
+    """Make the processor: one tile per picture, `fps` frames of a second of a clip. Needs num2words."""
     from transformers import SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
     from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
 
     size = model.config.vision_config.image_size
     pixels = {"max_image_size": {"longest_edge": size}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     images = SmolVLMImageProcessor(size={"longest_edge": size}, do_image_splitting=False, **pixels)
-    sampling = {"fps": SAMPLING_FPS, "max_frames": MAX_FRAMES, "video_size": {"longest_edge": size}}
+    sampling = {"fps": fps, "max_frames": MAX_FRAMES, "video_size": {"longest_edge": size}}
     videos = SmolVLMVideoProcessor(do_sample_frames=True, video_sampling=sampling, **pixels)
     length = (size // model.config.vision_config.patch_size) ** 2 // model.config.scale_factor**2
     return SmolVLMProcessor(

@@ -14,7 +14,7 @@ from koma.training.loop import derive_seed
 from koma.training.vq import encode_tokens
 from koma.training.world.captions import captions
 from koma.training.world.render import Renderer
-from koma.training.world.scene import Split, sample_batch
+from koma.training.world.scene import Split, sample_batch, snapped
 
 ENCODE_BATCH = 256
 
@@ -28,13 +28,22 @@ class TokenChunk:
 
 
 class TokenSource:
-    """Chunks of `size` images; a chunk follows from its number, so that a resumed run sees the same."""
+    """Chunks of `size` images; a chunk follows from its number, so that a resumed run sees the same.
+
+    With `cells` objects lie on a grid of so many cells on a side, see `snapped`.
+    """
 
     def __init__(
-        self, vqvae: VQModel, tokenizer: CLIPTokenizer, renderer: Renderer, size: int, seed: int
+        self,
+        vqvae: VQModel,
+        tokenizer: CLIPTokenizer,
+        renderer: Renderer,
+        size: int,
+        seed: int,
+        cells: int | None = None,
     ) -> None:
         self.vqvae, self.tokenizer, self.renderer = vqvae, tokenizer, renderer
-        self.size, self.seed = size, seed
+        self.size, self.seed, self.cells = size, seed, cells
         self._number, self._chunk = -1, TokenChunk(torch.empty(0), torch.empty(0))
 
     def chunk(self, number: int) -> TokenChunk:
@@ -47,6 +56,7 @@ class TokenSource:
     def make(self, count: int, seed: int, split: Split) -> TokenChunk:
         """Render, encode and caption `count` images."""
         scenes = sample_batch(count, seed, split=split, medium="image")
+        scenes = snapped(scenes, self.cells) if self.cells else scenes
         parts = []
         for start in range(0, count, ENCODE_BATCH):
             images = self.renderer.images(scenes[start : start + ENCODE_BATCH]).float() / 255

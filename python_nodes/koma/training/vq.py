@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import VQModel
 from torch import Tensor, nn
 
 from koma.training.compiling import compiled
-from koma.training.loop import Run
+from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.world.render import Renderer
-from koma.training.world.scene import Split, sample_batch
+from koma.training.world.scene import Split, sample_batch, snapped
 
-WIDTHS, TINY_WIDTHS = [32, 64, 96, 128], [8, 16, 16, 16]
-"""Channels of the levels of a 128 px image, from full resolution down."""
+WIDTHS, SMALL_WIDTHS, TINY_WIDTHS = [32, 64, 96, 128], [16, 32, 64], [8, 16, 16, 16]
+"""Channels of the levels of a 128 px image, from full resolution down; `SMALL_WIDTHS` up to `SMALL` px."""
 GRID = 16
 """Tokens on a side, whatever the size of the image."""
 VARIANCE = 0.06
 """Variance of the world's pixels in [0, 1]: the squared error is measured in it."""
+CELLS = 8
+"""Cells on a side that objects of small images are laid on, see `snapped`; half as many as tokens."""
 EVALUATION_SEED = 10**6
 RESEED_UNTIL = 0.7
 
@@ -35,7 +38,8 @@ def vq_config(size: int, tiny: bool) -> dict[str, object]:
     levels = (size // GRID).bit_length()
     if size != GRID << (levels - 1) or levels < 2:
         raise ValueError(f"size must be a power of two of at least {2 * GRID} px, got {size}")
-    widths = TINY_WIDTHS if tiny else WIDTHS
+    small = size <= SMALL
+    widths = TINY_WIDTHS if tiny else SMALL_WIDTHS if small else WIDTHS
     widths = [*widths[-levels:], *widths[-1:] * (levels - len(widths))]
     return {
         "block_out_channels": widths,
@@ -43,9 +47,9 @@ def vq_config(size: int, tiny: bool) -> dict[str, object]:
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "layers_per_block": 1,
         "latent_channels": 16,
-        "num_vq_embeddings": 64 if tiny else 1024,
+        "num_vq_embeddings": 64 if tiny else 512 if small else 1024,
         "norm_num_groups": 8,
-        "mid_block_add_attention": True,
+        "mid_block_add_attention": not small,
         "lookup_from_codebook": True,
         "force_upcast": True,
         "sample_size": size,
@@ -73,8 +77,6 @@ def nearest_codes(latents: Tensor, codes: Tensor) -> Tensor:
     with torch.autocast(latents.device.type, enabled=False):
         flat = latents.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
         return (codes.square().sum(1) - 2 * flat @ codes.T).argmin(1)
-
-
 
 
 class MovingCodebook(nn.Module):
@@ -117,21 +119,21 @@ class VQRun(Run):
     """Trains the autoencoder on rendered images."""
 
     name = "vq"
+    exported: ClassVar = {"model": ""}
     lr = 2e-3
     ema_decay = 0.998
     betas = (0.9, 0.98)
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny
-        self.batch = batch or (16 if tiny else 128)
+        self.batch = batch or (16 if tiny else 24 if size <= SMALL else 128)
+        self.on_grid = size <= SMALL and not tiny
         self.config = vq_config(size, tiny)
 
     def build(self, device: torch.device) -> None:
         """Make the model, the codebook's statistics and the renderer."""
         self.device = device
-        self.model = VQModel(**self.config).to(device)
-        if device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)
+        self.model = VQModel(**self.config).to(device, memory_format=torch.channels_last)
         embedding = self.model.quantize.embedding.weight.requires_grad_(False)
         embedding.normal_(std=0.5)
         self.codebook = MovingCodebook(*embedding.shape).to(device)
@@ -139,19 +141,27 @@ class VQRun(Run):
         wanted = self.options.compile and device.type == "cuda"
         self.reconstruct = compiled(self._reconstruct, "vq", wanted)
 
+    def started(self) -> None:
+        """Begin the statistics of the codes as if each had been chosen equally often."""
+        codes = self.model.quantize.embedding.weight
+        usage = self.batch * GRID**2 / len(codes)
+        self.codebook.usage.fill_(usage)
+        self.codebook.total.copy_(codes * usage)
+
     def modules(self) -> dict[str, nn.Module]:
         """The model and the statistics of its codes."""
         return {"model": self.model, "codebook": self.codebook}
 
-    def images(self, count: int, seed: int, split: Split = "train") -> Tensor:
+    def images(self, count: int, seed: int, split: Split = "train", on_grid: bool = False) -> Tensor:
         """Rendered images [count, 3, size, size] in [0, 1] on the run's device."""
         batch = sample_batch(count, seed, split=split, medium="image")
+        batch = snapped(batch, CELLS) if on_grid else batch
         images = self.renderer.images(batch).float() / 255
-        return images.to(memory_format=torch.channels_last) if images.is_cuda else images
+        return images.to(memory_format=torch.channels_last)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Squared and absolute error of the pixels and the commitment of the encoder to its codes."""
-        images = self.images(self.batch, self.batch_seed(step))
+        images = self.images(self.batch, self.batch_seed(step), on_grid=self.on_grid and step % 2 == 0)
         latents, ids, squared, absolute, commitment = self.reconstruct(images)
         self.batch_latents = latents.detach(), ids
         loss = squared / VARIANCE + 0.1 * absolute + 0.05 * commitment

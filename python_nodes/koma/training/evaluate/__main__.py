@@ -18,6 +18,15 @@ PARTS: dict[str, tuple[str, str]] = {
     "story": ("koma.training.evaluate.story", "measure_story"),
     "speed": ("koma.training.evaluate.speed", "measure_speed"),
 }
+NEEDS: dict[str, tuple[str, ...]] = {
+    "judge": ("judge",),
+    "understanding": ("smolvlm2",),
+    "images": ("judge", "amused"),
+    "videos": ("judge", "ltx-video"),
+    "story": ("judge", "smolvlm2", "amused", "ltx-video"),
+    "speed": (),
+}
+"""Checkpoints without which a part is left out; `speed` times those that are there."""
 
 app = typer.Typer(add_completion=False)
 
@@ -31,18 +40,24 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of quality.md.")] = Path("docs"),
     samples: Annotated[int, typer.Option(min=8, help="Samples of each kind.")] = 500,
     batch: Annotated[int, typer.Option(min=1, help="Samples computed at once.")] = 25,
-    size: Annotated[int, typer.Option(min=32, help="Side of the pictures in pixels.")] = 128,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Side of the pictures in pixels [default: the judge's].")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    from koma.training.evaluate.context import CHECKPOINTS, Context
+    from koma.training.evaluate.context import CHECKPOINTS, Context, native_size
     from koma.training.evaluate.report import write_report
     from koma.training.loop import choose_device
 
     chosen = parts or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    context = Context(checkpoints or CHECKPOINTS, out, samples, batch, choose_device(device), size)
+    folder = checkpoints or CHECKPOINTS
+    context = Context(folder, out, samples, batch, choose_device(device), size or native_size(folder))
     for part in chosen:
+        if missing := [family for family in NEEDS[part] if not context.has(family)]:
+            typer.echo(f"{part}: left out, {folder} has no {', '.join(missing)}")
+            continue
         module, function = PARTS[part]
         start = time.monotonic()
         figures = getattr(import_module(module), function)(context)

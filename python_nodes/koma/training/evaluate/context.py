@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from koma.models.manifest import read
+from koma.training.export import pipeline_arguments
 from koma.training.world.captions import caption, parse
 from koma.training.world.judge import Judge, load_judge
 from koma.training.world.render import Renderer
@@ -64,11 +66,20 @@ class Context:
         """Return a generator on the device."""
         return torch.Generator(self.device).manual_seed(SEED + seed)
 
-    def defaults(self, family: str) -> dict[str, Any]:
-        """Return the pipeline arguments that the checkpoint itself recommends (`defaults.json`)."""
-        path = self.checkpoints / family / "defaults.json"
-        stored: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return stored
+    def has(self, *families: str) -> bool:
+        """Tell whether there are checkpoints of all these families."""
+        return all((self.checkpoints / family).is_dir() for family in families)
+
+    def defaults(self, family: str, *names: str) -> dict[str, Any]:
+        """Return those pipeline arguments called `names` that the checkpoint's own `koma.json` recommends."""
+        stored = pipeline_arguments(read(self.checkpoints / family, {}).defaults)
+        return {name: value for name, value in stored.items() if name in names}
+
+
+def native_size(checkpoints: Path) -> int:
+    """Return the side in pixels of the judge of these checkpoints, for which all of them were trained."""
+    config = checkpoints / "judge" / "config.json"
+    return int(json.loads(config.read_text())["size"]) if config.is_file() else SIZE
 
 
 def prompts(scenes: SceneBatch, medium: Medium, seed: int) -> list[str]:

@@ -28,8 +28,7 @@ class Painter:
         self.pipeline = pipeline.to(context.device)
         self.pipeline.set_progress_bar_config(disable=True)
         known = ("num_inference_steps", "guidance_scale", "temperature")
-        stored = {name: value for name, value in context.defaults("amused").items() if name in known}
-        self.defaults = DEFAULTS | stored
+        self.defaults = DEFAULTS | context.defaults("amused", *known)
         self.context = context
 
     def paint(self, texts: list[str], seed: int, **changes: Any) -> Tensor:

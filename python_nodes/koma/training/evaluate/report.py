@@ -27,6 +27,11 @@ of the repetitions.
 | what | value | interval | samples | needed | aimed at |
 |---|---:|---:|---:|---:|---:|
 """
+FAMILIES = ("smolvlm2", "amused", "ltx-video")
+UNTRAINED = """
+There is no trained checkpoint of {}: the server runs untrained ones and says so, and nothing that
+needs them is measured.
+"""
 
 
 def write_report(context: Context, measured: dict[str, list[Figure]], order: list[str]) -> Path:
@@ -39,9 +44,11 @@ def write_report(context: Context, measured: dict[str, list[Figure]], order: lis
     rows = [_row(Figure(**figure)) for part in order for figure in stored.get(part, [])]
     sheets = sorted(path.name for path in context.sheets.glob("*.png"))
     shown = "".join(f"\n### {name.removesuffix('.png')}\n\n![](quality/{name})\n" for name in sheets)
+    absent = [family for family in FAMILIES if not context.has(family)]
+    untrained = UNTRAINED.format(", ".join(f"`{family}`" for family in absent)) if absent else ""
     page = context.out / "quality.md"
     title = "\n## The worst samples\n\nThose that the judge or the parser liked least, worst first.\n"
-    page.write_text(INTRODUCTION + "\n".join(rows) + "\n" + (title + shown if sheets else ""))
+    page.write_text(INTRODUCTION + "\n".join(rows) + "\n" + untrained + (title + shown if sheets else ""))
     return page
 
 

@@ -16,22 +16,28 @@ from koma.training.evaluate.videos import Director
 
 THREADS = 2
 REPETITIONS = 5
+QUESTION = ["Describe this video."]
+PROMPT = ["a cat moving right at night"]
 
 
 def measure_speed(context: Context) -> list[Figure]:
-    """Time one caption, one picture and one clip on the CPU."""
+    """Time one caption, one picture and one clip on the CPU, of those whose checkpoints are there."""
     context.device = torch.device("cpu")
     torch.set_num_threads(THREADS)
-    watcher, painter, director = Watcher(context), Painter(context), Director(context)
-    clip = context.renderer.clips(context.scenes(51, "heldout", "clip", 1))
-    text = ["a cat moving right at night"]
-    paint_steps, film_steps = (c["num_inference_steps"] for c in (painter.defaults, director.call))
-    question = ["Describe this video."]
-    return [
-        _timed("caption of a clip, stock generate", lambda: watcher.answer(clip, question), 1.5),
-        _timed(f"picture, {paint_steps} steps, stock pipeline", lambda: painter.paint(text, 0), 1.5),
-        _timed(f"clip of 17 frames, {film_steps} steps, stock pipeline", lambda: director.film(text, 0), 6.0),
-    ]
+    figures: list[Figure] = []
+    if context.has("smolvlm2"):
+        watcher, clip = Watcher(context), context.renderer.clips(context.scenes(51, "heldout", "clip", 1))
+        what = "caption of a clip, stock generate"
+        figures.append(_timed(what, lambda: watcher.answer(clip, QUESTION), 1.5))
+    if context.has("amused"):
+        painter = Painter(context)
+        what = f"picture, {painter.defaults['num_inference_steps']} steps, stock pipeline"
+        figures.append(_timed(what, lambda: painter.paint(PROMPT, 0), 1.5))
+    if context.has("ltx-video"):
+        director = Director(context)
+        what = f"clip of 17 frames, {director.call['num_inference_steps']} steps, stock pipeline"
+        figures.append(_timed(what, lambda: director.film(PROMPT, 0), 6.0))
+    return figures
 
 
 def _timed(what: str, work: Callable[[], object], must: float) -> Figure:

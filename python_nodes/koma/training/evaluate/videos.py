@@ -28,8 +28,7 @@ class Director:
         self.from_image: Any = LTXImageToVideoPipeline(**self.from_text.components)
         for made in (self.from_text, self.from_image):
             made.set_progress_bar_config(disable=True)
-        known = ("num_inference_steps", "guidance_scale", "max_sequence_length")
-        stored = {name: value for name, value in context.defaults("ltx-video").items() if name in known}
+        stored = context.defaults("ltx-video", "num_inference_steps", "guidance_scale")
         size = {"height": context.size, "width": context.size, "num_frames": FRAMES, "frame_rate": FPS}
         self.call = DEFAULTS | stored | size | {"output_type": "pt"}
         self.context = context

@@ -6,7 +6,7 @@ side; an object's place is its centre in the first frame and `to_…` in the las
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -156,6 +156,26 @@ def sample_batch(
     faces_left = np.array([kind.faces_left for kind in OBJECTS])
     batch.flip[:] = faces_left[batch.kind] & (batch.motion == RIGHT)[:, None]
     return batch
+
+
+def snapped(batch: SceneBatch, cells: int) -> SceneBatch:
+    """Return the same scenes with places and sizes of the first frame in whole cells, `cells` to a side.
+
+    Objects are 2 to `cells`/2 cells large; the last frame moves along. Pictures laid on a model's token grid
+    have far fewer tokens to learn: an object looks the same wherever it lies.
+    """
+    start, end = batch.start.copy(), batch.end.copy()
+    pair = (batch.count == 2)[:, None]
+    scale = batch.start[:, :, 2]
+    size = np.clip(np.floor(scale * cells + np.where(pair, 0.0, 0.5)), 2, cells // 2) / cells
+    for axis in (0, 1):
+        corner = np.round((batch.start[:, :, axis] - scale / 2) * cells) / cells
+        start[:, :, axis] = np.clip(corner, 0, 1 - size) + size / 2
+        end[:, :, axis] += start[:, :, axis] - batch.start[:, :, axis]
+    start[:, :, 2] = size
+    end[:, :, 2] *= size / np.maximum(scale, 1e-6)
+    present = (np.arange(MAX_OBJECTS) < batch.count[:, None])[:, :, None]
+    return replace(batch, start=start * present, end=end * present)
 
 
 def _empty(n: int) -> SceneBatch:
