@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.end_to_end.server import TOY, running_server
 
-from koma.cli.server_process import ServerProcess, checkpoints
+from koma.cli.server_process import ServerProcess
 from koma.client import Client
 
 
@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="session")
 def full_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with the three real families and their small checkpoints."""
-    with running_server(tmp_path_factory.mktemp("full-server"), checkpoints()) as running:
+    with running_server(tmp_path_factory.mktemp("full-server"), {}) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from koma.cli.exits import Exit
 from koma.cli.options import Common, input_file
 from koma.cli.run import run
-from koma.cli.server_process import ServerError, ServerProcess, checkpoints, home
+from koma.cli.server_process import ServerError, ServerProcess, home
 from koma.cli.story import tell_story
 
 CLIP = Path("priv/demo/input.mp4")
@@ -52,7 +52,7 @@ def demo(
 def running_server(console: Console, log: Path, keep: bool) -> Iterator[ServerProcess]:
     """Yield a ready server on a free port; stop it at the end unless it shall be kept and all went well."""
     folder = Path(tempfile.mkdtemp(prefix="koma-demo-"))
-    server = ServerProcess(folder, checkpoints(), log.absolute(), outlive=keep)
+    server = ServerProcess(folder, {}, log.absolute(), outlive=keep)
     kept = False
     try:
         start(console, server)

@@ -45,15 +45,6 @@ def command(folder: Path) -> list[str]:
     return ["mix", "run", "--no-halt"]
 
 
-def checkpoints() -> dict[str, str]:
-    """Return the environment in which every family loads: untrained checkpoints where one is not shipped."""
-    from koma.models.checkpoints import FOLDERS, SHIPPED
-
-    if all((SHIPPED / "emoji" / folder).is_dir() for folder in FOLDERS.values()):
-        return {}
-    return {"KOMA_CHECKPOINT": "untrained"}
-
-
 class ServerProcess:
     """A server that listens on a free port: a context manager, or ``start`` and ``stop``.
 
