@@ -41,6 +41,21 @@ defmodule Koma.QueueTest do
     assert {:error, %{code: "overloaded"}} = submit_as("one")
   end
 
+  test "a refusal needs no disk: it is answered while the store answers nothing", %{dir: dir} do
+    start_core(dir, models: [toy(%{slots: 1})], queue_limit: 2)
+    block()
+    for _ <- 1..2, do: submit!()
+    :ok = :sys.suspend(Jobs)
+    refusals = for _ <- 1..50, do: Task.async(fn -> submit_as(nil) end)
+
+    for answer <- Task.await_many(refusals, 2_000) do
+      assert {:error, %{code: "overloaded", retry_after_ms: retry}} = answer
+      assert retry >= 1
+    end
+
+    :ok = :sys.resume(Jobs)
+  end
+
   test "weights of keys decide their shares", %{dir: dir} do
     start_core(dir, models: [toy(%{slots: 1})], key_weights: %{"heavy" => 3})
     blocker = block()

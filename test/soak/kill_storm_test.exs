@@ -74,6 +74,7 @@ defmodule Koma.Soak.KillStormTest do
       push(socket, ["j" <> topic, "j" <> topic, topic, "phx_join", %{"previews" => "none"}])
     end
 
+    {:ok, _timer} = :timer.send_interval(20_000, :heartbeat)
     stories = read(socket, Map.new(seeds, fn {topic, _seed} -> {topic, []} end), map_size(seeds))
     for {topic, events} <- stories, do: {seeds[topic], Enum.reverse(events)}
   end
@@ -81,6 +82,8 @@ defmodule Koma.Soak.KillStormTest do
   defp read(_socket, stories, 0), do: stories
 
   defp read(socket, stories, open) do
+    heartbeat(socket)
+
     case next(socket, 600_000) do
       [_, nil, "job:" <> _ = topic, type, %{"seq" => seq, "at" => at} = data] ->
         event = %Koma.Job.Event{seq: seq, type: type, at: at, data: data}
@@ -89,6 +92,14 @@ defmodule Koma.Soak.KillStormTest do
 
       [_, _, _topic, reply, _payload] when reply in ["phx_reply", "phx_close"] ->
         read(socket, stories, open)
+    end
+  end
+
+  defp heartbeat(socket) do
+    receive do
+      :heartbeat -> push(socket, [nil, "h", "phoenix", "heartbeat", %{}])
+    after
+      0 -> :ok
     end
   end
 end
