@@ -5,7 +5,7 @@ export PYTHONPATH := python_nodes
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo serve test test-elixir test-python check format bench clean
+.PHONY: help setup demo serve test test-elixir test-python soak check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test-elixir:
 test-python:
 	mix compile --no-deps-check
 	$(PYTHON) -m pytest
+
+soak: ## the storms at full size (minutes), with what they measured
+	MIX_ENV=test mix test --only soak
 
 check: setup ## format, warnings as errors, Dialyzer, ruff, mypy, both suites
 	mix format --check-formatted
