@@ -9,7 +9,7 @@
 #   dtype       auto | float32 | bfloat16 | float16
 #   options     handed to the family as they are
 [
-  %{name: "smolvlm2", family: "smolvlm2", checkpoint: "untrained", count: 1, slots: 8},
-  %{name: "amused", family: "amused", checkpoint: "untrained", count: 1, slots: 8},
-  %{name: "ltx_video", family: "ltx_video", checkpoint: "untrained", count: 1, slots: 4}
+  %{name: "smolvlm2", family: "smolvlm2", checkpoint: "emoji", count: 1, slots: 8},
+  %{name: "amused", family: "amused", checkpoint: "emoji", count: 1, slots: 8},
+  %{name: "ltx_video", family: "ltx_video", checkpoint: "emoji", count: 1, slots: 4}
 ]
