@@ -11,6 +11,8 @@ import Config
 #   KOMA_MODELS_FILE file with the model nodes                  (config/models.exs)
 #   KOMA_CHECKPOINT  one checkpoint name for every family       (as in the file)
 #   KOMA_QUEUE_LIMIT jobs that may wait per family              (256)
+#   KOMA_QUEUE_BUDGET_MS estimated time in slots that may wait  (3600000)
+#   KOMA_ABSENCE_MS  grace of interactive jobs nobody follows   (5000)
 #   KOMA_DRAIN_MS    how long running jobs may go on at a stop  (10000)
 #   KOMA_LOG_LEVEL   debug | info | warning | error             (info)
 if config_env() != :test do
@@ -57,6 +59,8 @@ if config_env() != :test do
     python_path: env.("KOMA_PYTHONPATH", Path.join(root, "python_nodes")),
     models: models,
     queue_limit: String.to_integer(env.("KOMA_QUEUE_LIMIT", "256")),
+    queue_budget_ms: String.to_integer(env.("KOMA_QUEUE_BUDGET_MS", "3600000")),
+    absence_ms: String.to_integer(env.("KOMA_ABSENCE_MS", "5000")),
     drain_ms: String.to_integer(env.("KOMA_DRAIN_MS", "10000"))
 
   config :logger, level: String.to_existing_atom(env.("KOMA_LOG_LEVEL", "info"))

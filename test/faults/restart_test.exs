@@ -38,6 +38,38 @@ defmodule Koma.Faults.RestartTest do
     assert %{"code" => "unavailable"} = Enum.find(events, &(&1.type == "retrying")).data
   end
 
+  test "a deadline that passed while the gateway was down expires the job at the next start", %{
+    dir: dir
+  } do
+    start_core(dir, models: [toy(%{slots: 1})])
+    long = %{"steps" => 10_000, "step_ms" => 20}
+    ids = for _ <- 1..2, do: submit!(long, %{"deadline_ms" => 1_000})["id"]
+    await_step(hd(ids))
+    stop_core()
+
+    receive do
+    after
+      1_000 -> start_core(dir, models: [toy(%{slots: 1})], wait: false)
+    end
+
+    for id <- ids, do: assert(%{type: "expired"} = List.last(await_end(id)))
+  end
+
+  test "a job that lost two model nodes still runs alone after a restart", %{dir: dir} do
+    start_core(dir)
+    params = %{"steps" => 50, "step_ms" => 20, "fail" => "crash", "fail_attempts" => 2}
+    id = submit!(params)["id"]
+    {:ok, _job, _events, _preview} = Koma.subscribe(id, 0, %Caller{})
+    for _ <- 1..2, do: await_event(id, "retrying")
+    stop_core()
+    start_core(dir)
+    eventually(fn -> match?({:ok, %{"state" => "running"}}, Koma.job(id, %Caller{})) end)
+    beside = submit!(%{"steps" => 1})["id"]
+    assert %{type: "completed", at: ended} = List.last(await_end(id))
+    assert %{at: started} = Enum.find(await_end(beside), &(&1.type == "started"))
+    assert started >= ended
+  end
+
   test "a job whose family is not configured any more fails with a code", %{dir: dir} do
     start_core(dir)
     id = submit!(%{"steps" => 100, "step_ms" => 50})["id"]
