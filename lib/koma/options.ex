@@ -17,6 +17,11 @@ defmodule Koma.Options do
     # store
     data_dir: {:path, "data", "folder of jobs and artifacts"},
     retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
+    retention_ms: {:integer, 0, nil, 7 * 24 * 3_600_000, "how long finished jobs stay readable"},
+    retention_bytes:
+      {:integer, 0, nil, 20 * 1024 * 1024 * 1024, "of artifacts, from which the oldest jobs go"},
+    grace_ms: {:integer, 0, nil, 3_600_000, "how long an artifact stays that no job names"},
+    collect_ms: {:integer, 1, nil, 300_000, "between two passes of the collector"},
     journal_bytes:
       {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
     # queue and jobs
@@ -55,6 +60,10 @@ defmodule Koma.Options do
           max_upload_bytes: pos_integer,
           data_dir: String.t(),
           retention_jobs: non_neg_integer,
+          retention_ms: non_neg_integer,
+          retention_bytes: non_neg_integer,
+          grace_ms: non_neg_integer,
+          collect_ms: pos_integer,
           journal_bytes: pos_integer,
           queue_limit: pos_integer,
           queue_budget_ms: pos_integer,

@@ -1,12 +1,13 @@
 defmodule Koma.Store do
   @moduledoc """
   What outlives the BEAM, below `data_dir`: `jobs/` (`Koma.Store.Jobs`), `artifacts/`
-  (`Koma.Store.Artifacts`), and `tmp/` and `work/`, which are emptied at start.
+  (`Koma.Store.Artifacts`), and `tmp/` and `work/`, which are emptied at start. What is kept how
+  long is told in docs/store.md.
   """
   use Supervisor
 
   alias Koma.Options
-  alias Koma.Store.{Artifacts, Folder, Jobs, Temporary}
+  alias Koma.Store.{Artifacts, Collector, Folder, Grace, Jobs, Temporary}
 
   @doc "Starts the store of this peer."
   @spec start_link(Options.t()) :: Supervisor.on_start()
@@ -31,7 +32,7 @@ defmodule Koma.Store do
       journal_bytes: options.journal_bytes
     ]
 
-    children = [{Temporary, dir: Path.join(dir, "tmp")}, {Jobs, jobs}]
+    children = [{Temporary, dir: Path.join(dir, "tmp")}, Grace, {Jobs, jobs}, Collector]
     Supervisor.init(children, strategy: :rest_for_one)
   end
 end

@@ -16,6 +16,7 @@ defmodule Koma.Telemetry do
   | `[:koma, :model_node, :down]` | `count` | `node`, `family`, `code`, `reason` |
   | `[:koma, :model_node, :stats]` | the numbers of a `stats` message | `node`, `family` |
   | `[:koma, :store, :compacted]` | `bytes_before`, `bytes_after` | – |
+  | `[:koma, :store, :collected]` | `jobs`, `files`, `bytes` | – |
   """
   use GenServer
   require Logger

@@ -4,7 +4,9 @@ defmodule Koma.PipelineTest do
 
   alias Koma.Pipeline
 
-  setup %{dir: dir}, do: {:ok, port: start_server(dir)}
+  setup %{dir: dir} = context do
+    {:ok, port: start_server(dir, Map.get(context, :options, []))}
+  end
 
   defp stage(name, params, inputs \\ %{}) do
     %{"name" => name, "task" => "toy.run", "params" => params, "inputs" => inputs}
@@ -55,6 +57,25 @@ defmodule Koma.PipelineTest do
     assert index.({"a", "started"}) < index.({"b", "completed"})
     assert index.({"b", "started"}) < index.({"a", "completed"})
     assert index.({"a", "completed"}) < index.({"c", "queued"})
+  end
+
+  @tag options: [grace_ms: 2_000, collect_ms: 20, queue_limit: 1]
+  test "an input is not collected while its stage waits for room in the queue, however long" do
+    {:ok, writer} = Koma.Store.Artifacts.open("text/plain")
+    {:ok, writer} = Koma.Store.Artifacts.write(writer, "an input")
+    {:ok, artifact, :created} = Koma.Store.Artifacts.commit(writer, nil)
+    long = %{"steps" => 200, "step_ms" => 20}
+
+    for running <- 1..2 do
+      submit!(long)
+      eventually(fn -> Koma.Scheduler.running() == running end)
+    end
+
+    submit!(long)
+    id = run!([stage("late", %{"steps" => 1}, from("input.file"))], %{"file" => artifact.id})
+    events = events(id)
+    assert %{type: "completed"} = List.last(events)
+    assert List.last(events).at - get(id)["created_at"] > 3_000
   end
 
   test "a failed stage fails what needs it, says why, and lets the others finish" do

@@ -48,7 +48,8 @@ defmodule Koma.HTTP.Artifacts do
   end
 
   def handle(:item, _method, req, _caller) do
-    with {:ok, artifact} <- Artifacts.fetch(:cowboy_req.binding(:id, req)) do
+    # Renewed for a client that goes on with a range; an open file outlives its name anyway.
+    with {:ok, artifact} <- Artifacts.renew(:cowboy_req.binding(:id, req)) do
       {:ok, send_artifact(req, artifact)}
     end
   end

@@ -93,6 +93,16 @@ defmodule Koma.Job.Record do
 
   defp effect(record, _event), do: record
 
+  @doc "A record that was stored by an earlier version, with the fields that came since."
+  @spec upgrade(t) :: t
+  def upgrade(%__MODULE__{} = record), do: struct(__MODULE__, Map.from_struct(record))
+
+  @doc "The artifacts that the job needs or made."
+  @spec artifacts(t) :: [String.t()]
+  def artifacts(%__MODULE__{inputs: inputs, outputs: outputs}) do
+    Map.values(inputs) ++ for(%{"artifact" => id} <- outputs || [], do: id)
+  end
+
   @doc "Whether an attempt that was lost with this code is not held against the job."
   @spec blameless?(code :: String.t()) :: boolean
   def blameless?(code), do: code in @blameless

@@ -137,7 +137,7 @@ defmodule Koma.Job.Request do
   end
 
   defp located(id, field) do
-    with {:error, error} <- Artifacts.fetch(id), do: {:error, %{error | field: field}}
+    with {:error, error} <- Artifacts.renew(id), do: {:error, %{error | field: field}}
   end
 
   defp unsupported(field, media_type, allowed) do

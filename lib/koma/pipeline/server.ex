@@ -20,6 +20,7 @@ defmodule Koma.Pipeline.Server do
   alias Koma.{Caller, Error, Follower}
   alias Koma.Job.Event
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Stage}
+  alias Koma.Store.Artifacts
 
   @registry Koma.Pipeline.Registry
   @again ~w(overloaded unavailable draining)
@@ -85,6 +86,8 @@ defmodule Koma.Pipeline.Server do
   def handle_continue(:resume, state) do
     running = for {name, %{state: "running"} = stage} <- state.record.stages, do: {name, stage}
 
+    renew_artifacts(state)
+
     running
     |> Enum.reduce(state, fn {name, stage}, state -> follow(state, name, stage.job) end)
     |> advance()
@@ -118,8 +121,26 @@ defmodule Koma.Pipeline.Server do
     {:noreply, preview(state, state.jobs[job], preview)}
   end
 
+  def handle_info(:renew_artifacts, state) do
+    renew_artifacts(state)
+    {:noreply, state}
+  end
+
   def handle_info({:follow, name, job}, state), do: state |> follow(name, job) |> advance()
   def handle_info(_message, state), do: {:noreply, state}
+
+  # What a later stage needs is named by no job yet, and must outlive its grace period.
+  defp renew_artifacts(%__MODULE__{record: record}) do
+    made = for {_name, %{"artifact" => id}} <- record.outputs, do: id
+    told = Enum.flat_map([record.graph | record.graph.stages], &Map.values(&1.inputs))
+    for id <- made ++ told, is_binary(id), do: Artifacts.renew(id)
+    pause_ms = max(div(Koma.Options.get().grace_ms, 3), 1_000)
+    _timer = Process.send_after(self(), :renew_artifacts, pause_ms)
+    :ok
+  catch
+    # The core starts again, and with it the time until artifacts are collected.
+    :exit, _no_store -> Process.send_after(self(), :renew_artifacts, 1_000)
+  end
 
   # Starts what may start, fails what never will, and ends when nothing is left to wait for.
   defp advance(state) do

@@ -9,7 +9,7 @@ defmodule Koma.Store.Artifacts do
   """
 
   alias Koma.{Error, Options}
-  alias Koma.Store.{Folder, MediaType, Temporary}
+  alias Koma.Store.{Collector, Folder, Grace, MediaType, Temporary}
 
   @chunk 256 * 1024
 
@@ -119,6 +119,37 @@ defmodule Koma.Store.Artifacts do
     end
   end
 
+  @doc "As `fetch/1`, for somebody who is about to use it: its grace period begins anew."
+  @spec renew(String.t()) :: {:ok, artifact} | {:error, Error.t()}
+  def renew(id) do
+    with {:ok, _artifact} <- fetch(id) do
+      _gone = Grace.renew(id)
+      fetch(id)
+    end
+  end
+
+  @doc "Every stored artifact with its size in bytes."
+  @spec list() :: [{id :: String.t(), bytes :: non_neg_integer}]
+  def list do
+    for {id, path} <- files(), id?(id), {:ok, stat} <- [File.stat(path)], do: {id, stat.size}
+  end
+
+  @doc "Deletes media types older than `since` (s since 1970) that were left without bytes."
+  @spec sweep_types(integer) :: :ok
+  def sweep_types(since) do
+    for {name, path} <- files(),
+        String.ends_with?(name, ".type"),
+        not File.exists?(String.trim_trailing(path, ".type")),
+        {:ok, %File.Stat{mtime: mtime}} when mtime < since <- [File.stat(path, time: :posix)],
+        do: File.rm(path)
+
+    :ok
+  end
+
+  @doc "Where the bytes of an artifact lie, or would."
+  @spec path(id :: String.t()) :: Path.t()
+  def path(<<shard::binary-size(2), _::binary>> = id), do: Path.join([folder(), shard, id])
+
   @doc "Makes the folder; called at start."
   @spec prepare(Path.t()) :: :ok
   def prepare(data_dir), do: File.mkdir_p!(Path.join(data_dir, "artifacts"))
@@ -129,31 +160,49 @@ defmodule Koma.Store.Artifacts do
   defp show(id) when is_binary(id), do: inspect(id, printable_limit: 80)
   defp show(id), do: inspect(id, limit: 5)
 
-  defp path(<<shard::binary-size(2), _::binary>> = id) do
-    Path.join([Options.get().data_dir, "artifacts", shard, id])
+  defp folder, do: Path.join(Options.get().data_dir, "artifacts")
+
+  defp files do
+    for shard <- names(folder()), name <- names(Path.join(folder(), shard)) do
+      {name, Path.join([folder(), shard, name])}
+    end
+  end
+
+  defp names(dir) do
+    case File.ls(dir) do
+      {:ok, names} -> names
+      {:error, _not_a_folder} -> []
+    end
   end
 
   # Both files are whole before they get their names, the type first: a file with a final name
   # always has its type, and two processes that store the same bytes write the same.
   defp place(from, id, media_type) do
-    to = path(id)
+    case Grace.renew(id) do
+      :ok ->
+        _adopted_twice = File.rm(from)
+        with {:ok, artifact} <- fetch(id), do: {:ok, artifact, :existed}
 
-    if File.exists?(to) do
-      _adopted_twice = File.rm(from)
-      with {:ok, artifact} <- fetch(id), do: {:ok, artifact, :existed}
-    else
-      type = from <> ".type"
-
-      result =
-        with :ok <- File.mkdir_p(Path.dirname(to)),
-             :ok <- File.write(type, media_type, [:sync]),
-             :ok <- File.rename(type, to <> ".type"),
-             :ok <- File.rename(from, to),
-             do: Folder.sync(Path.dirname(to))
-
-      _renamed = File.rm(type)
-      with :ok <- to_disk(result), {:ok, artifact} <- fetch(id), do: {:ok, artifact, :created}
+      :gone ->
+        result = name(from, path(id), media_type)
+        with :ok <- to_disk(result), {:ok, artifact} <- fetch(id), do: {:ok, artifact, :created}
     end
+  end
+
+  # Touched, as a model node may have written its file long ago.
+  defp name(from, to, media_type) do
+    type = from <> ".type"
+
+    result =
+      with :ok <- File.touch(from),
+           :ok <- File.mkdir_p(Path.dirname(to)),
+           :ok <- File.write(type, media_type, [:sync]),
+           :ok <- File.rename(type, to <> ".type"),
+           :ok <- File.rename(from, to),
+           do: Folder.sync(Path.dirname(to))
+
+    _renamed = File.rm(type)
+    result
   end
 
   # Hashes a file chunk by chunk and syncs it.
@@ -208,6 +257,7 @@ defmodule Koma.Store.Artifacts do
   defp to_disk({:error, reason}), do: {:error, disk_error(reason)}
 
   defp disk_error(reason) when reason in [:enospc, :edquot] do
+    Collector.disk_full()
     Error.new("storage_full", "The disk that holds the artifacts is full")
   end
 

@@ -47,6 +47,12 @@ defmodule Koma.Store.Jobs do
     with {:error, _logged} <- call({:append, record, event}), do: :ok
   end
 
+  @doc "Forgets finished jobs; when this returns they do not come back after a restart."
+  @spec forget([String.t()]) :: :ok
+  def forget(ids) do
+    with {:error, _logged} <- call({:forget, ids}), do: :ok
+  end
+
   @doc "Reads a job."
   @spec fetch(String.t()) :: {:ok, Record.t()} | :error
   def fetch(id) do
@@ -133,6 +139,20 @@ defmodule Koma.Store.Jobs do
     end
   end
 
+  def handle_call({:forget, ids}, from, state) do
+    Enum.each(ids, &forget_finished/1)
+
+    case write([Journal.encode({:forgotten, ids})], state) do
+      {:ok, state} ->
+        Syncer.sync(state.syncer, from)
+        {:noreply, compact_if_large(state)}
+
+      # Without room for that the next pass forgets them again after a restart.
+      {:error, reason, state} ->
+        {:reply, {:error, reason}, state}
+    end
+  end
+
   # What waited for room goes first, so that the order on disk is the order in which it happened.
   defp write(entries, %{unwritten: unwritten} = state) do
     bytes = [unwritten | entries]
@@ -178,11 +198,17 @@ defmodule Koma.Store.Jobs do
 
   defp forget_beyond(retention) do
     if :ets.info(@finished, :size) > retention do
-      {_at, id} = oldest = :ets.first(@finished)
-      :ets.delete(@finished, oldest)
+      {_at, id} = :ets.first(@finished)
+      forget_finished(id)
+      forget_beyond(retention)
+    end
+  end
+
+  defp forget_finished(id) do
+    with {:ok, record} <- fetch(id), true <- Record.ended?(record) do
+      :ets.delete(@finished, {record.finished_at, id})
       :ets.delete(@records, id)
       forget_events(id)
-      forget_beyond(retention)
     end
   end
 
@@ -204,7 +230,7 @@ defmodule Koma.Store.Jobs do
   end
 
   defp restore({:accepted, record}) do
-    :ets.insert(@records, {record.id, record})
+    :ets.insert(@records, {record.id, Record.upgrade(record)})
     :ok
   end
 
@@ -213,7 +239,10 @@ defmodule Koma.Store.Jobs do
     :ok
   end
 
+  defp restore({:forgotten, ids}), do: Enum.each(ids, &forget_finished/1)
+
   defp restore({:job, record, events}) do
+    record = Record.upgrade(record)
     :ets.insert(@records, {record.id, record})
     for event <- events, do: :ets.insert(@events, {{record.id, event.seq}, event})
     if Record.ended?(record), do: pack(record)

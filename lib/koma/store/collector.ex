@@ -1,0 +1,100 @@
+defmodule Koma.Store.Collector do
+  @moduledoc """
+  Ends the retention of finished jobs and deletes the artifacts that nobody needs any more: those
+  that no live or retained job names, and that were neither stored nor
+  asked for within the grace period.
+
+  It runs every `collect_ms`, and soon after the disk was found full, in one pass over the
+  folder of artifacts; between the passes it costs nothing.
+  """
+  use GenServer
+  require Logger
+
+  alias Koma.{Options, Telemetry}
+  alias Koma.Job.Record
+  alias Koma.Store.{Artifacts, Grace, Jobs, Retention}
+
+  # At most one pass in so many ms, however often the disk is found full.
+  @pause_ms 10_000
+
+  @doc "Starts it."
+  @spec start_link(term) :: GenServer.on_start()
+  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "Makes a pass now; returns what was forgotten and deleted."
+  @spec collect() :: %{
+          jobs: non_neg_integer,
+          files: non_neg_integer,
+          bytes: non_neg_integer
+        }
+  def collect, do: GenServer.call(__MODULE__, :collect, :infinity)
+
+  @doc "Asks for a pass soon: the disk is full."
+  @spec disk_full() :: :ok
+  def disk_full, do: GenServer.cast(__MODULE__, :disk_full)
+
+  @impl GenServer
+  def init(nil), do: {:ok, later(%{timer: nil, last: now() - @pause_ms})}
+
+  @impl GenServer
+  def handle_call(:collect, _from, state), do: {:reply, pass(), later(state)}
+
+  @impl GenServer
+  def handle_cast(:disk_full, %{last: last} = state) do
+    if now() - last < @pause_ms, do: {:noreply, state}, else: handle_info(:collect, state)
+  end
+
+  @impl GenServer
+  def handle_info(:collect, state) do
+    _collected = pass()
+    {:noreply, later(%{state | last: now()})}
+  end
+
+  defp later(%{timer: timer} = state) do
+    if timer, do: Process.cancel_timer(timer)
+    %{state | timer: Process.send_after(self(), :collect, Options.get().collect_ms)}
+  end
+
+  defp pass do
+    options = Options.get()
+    # Listed before the jobs are looked at: what comes meanwhile is young.
+    stored = Artifacts.list()
+    jobs = forget(options, Map.new(stored))
+    deleted = sweep(stored, options.grace_ms)
+    Artifacts.sweep_types(since(options.grace_ms))
+    collected = Map.put(deleted, :jobs, jobs)
+    Telemetry.execute([:koma, :store, :collected], collected, %{})
+    collected
+  end
+
+  defp forget(options, sizes) do
+    {ended, live} = Enum.split_with(Jobs.list(fn _record -> true end), &Record.ended?/1)
+    finished = ended |> Enum.map(&{&1.finished_at, &1.id, Record.artifacts(&1)}) |> Enum.sort()
+    now = System.system_time(:millisecond)
+    {old, kept} = Retention.too_old(finished, now - options.retention_ms)
+    needed = Enum.flat_map(live, &Record.artifacts/1)
+    large = Retention.too_large(kept, needed, sizes, options.retention_bytes)
+    ids = for {_at, id, _artifacts} <- old ++ large, do: id
+    if ids != [], do: :ok = Jobs.forget(ids)
+    length(ids)
+  end
+
+  defp sweep(stored, grace_ms) do
+    needed =
+      fn _record -> true end |> Jobs.list() |> Enum.flat_map(&Record.artifacts/1) |> MapSet.new()
+
+    since = since(grace_ms)
+
+    for {id, bytes} <- stored,
+        not MapSet.member?(needed, id),
+        Grace.collect(id, since) == :deleted,
+        reduce: %{files: 0, bytes: 0} do
+      %{files: files, bytes: sum} -> %{files: files + 1, bytes: sum + bytes}
+    end
+  end
+
+  # File times have whole seconds: one more, so that a grace period is never cut short.
+  defp since(grace_ms), do: System.system_time(:second) - div(grace_ms + 999, 1000)
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

@@ -1,0 +1,146 @@
+defmodule Koma.Store.CollectorTest do
+  use Koma.CoreCase, async: false
+
+  alias Koma.Store.{Artifacts, Collector, Jobs}
+
+  @file_output %{"output_bytes" => 50_000}
+
+  setup %{dir: dir} = context do
+    start_core(dir, Map.get(context, :options, []))
+  end
+
+  test "uploads within their grace period stay, older ones that no job names go", %{dir: dir} do
+    young = store("young")
+    old = store("old") |> age()
+    assert %{files: 1, bytes: 3} = Collector.collect()
+    assert {:ok, _artifact} = Artifacts.fetch(young)
+    assert {:error, %{code: "artifact_not_found"}} = Artifacts.fetch(old)
+    assert length(files(dir)) == 2
+  end
+
+  test "storing the same bytes again, or asking for them, begins the grace period anew" do
+    again = store("again") |> age()
+    assert store("again") == again
+    asked = store("asked") |> age()
+    assert {:ok, _artifact} = Artifacts.renew(asked)
+    assert %{files: 0} = Collector.collect()
+  end
+
+  test "inputs and outputs of live and of retained jobs stay, however old" do
+    input = store("input")
+    running = submit!(%{"steps" => 1000, "step_ms" => 20}, %{"inputs" => %{"file" => input}})
+    done = submit!(@file_output)["id"]
+    await_end(done)
+    output = output(done)
+    Enum.each([input, output], &age/1)
+    assert %{files: 0, jobs: 0} = Collector.collect()
+    Koma.cancel(running["id"], %Caller{})
+    assert %{files: 0, jobs: 0} = Collector.collect()
+  end
+
+  @tag options: [retention_ms: 0]
+  test "when the retention of a job ends, it and its outputs are gone, after a restart too", %{
+    dir: dir
+  } do
+    done = submit!(@file_output)["id"]
+    running = submit!(%{"steps" => 1000, "step_ms" => 20})["id"]
+    await_end(done)
+    output(done) |> age()
+    wait_a_millisecond()
+    assert %{files: 1, jobs: 1} = Collector.collect()
+    assert {:error, %{code: "not_found"}} = Koma.job(done, %Caller{})
+    assert {:error, %{code: "not_found"}} = Koma.subscribe(done, 0, %Caller{})
+    stop_core()
+    start_core(dir)
+    assert {:error, %{code: "not_found"}} = Koma.job(done, %Caller{})
+    assert {:ok, _job} = Koma.job(running, %Caller{})
+    assert files(dir) == []
+    Koma.cancel(running, %Caller{})
+  end
+
+  @tag options: [retention_bytes: 120_000]
+  test "while artifacts take too many bytes, the oldest finished jobs go" do
+    ids = for seed <- 1..4, do: submit!(Map.put(@file_output, "seed", seed))["id"]
+    for id <- ids, do: await_end(id)
+    for id <- ids, do: id |> output() |> age()
+    assert %{jobs: 2, files: 2} = Collector.collect()
+    kept = for record <- Jobs.list(fn _ -> true end), do: record.id
+    assert length(kept) == 2
+    for id <- kept, do: assert({:ok, _artifact} = Artifacts.fetch(output(id)))
+  end
+
+  @tag options: [collect_ms: 50, grace_ms: 0]
+  test "it runs by itself" do
+    id = store("old") |> age()
+    eventually(fn -> match?({:error, _}, Artifacts.fetch(id)) end)
+  end
+
+  test "what a killed server left is removed: temporary files at start, lonely types later", %{
+    dir: dir
+  } do
+    id = store("bytes") |> age()
+    File.rm!(Artifacts.path(id))
+    stop_core()
+    File.write!(Path.join(dir, "tmp/7"), "half an upload")
+    File.mkdir_p!(Path.join(dir, "work/job_1-1"))
+    File.write!(Path.join(dir, "work/job_1-1/frame"), "half an output")
+    start_core(dir)
+    assert File.ls!(Path.join(dir, "tmp")) == []
+    assert File.ls!(Path.join(dir, "work")) == []
+    Collector.collect()
+    assert files(dir) == []
+  end
+
+  test "uploads, collections and jobs at once: an upload that was answered is never lost" do
+    collecting = Task.async(fn -> for _ <- 1..200, do: Collector.collect() end)
+
+    for n <- 1..200 do
+      id = store("raced #{rem(n, 5)}")
+      assert {:ok, _artifact} = Artifacts.fetch(id)
+      if rem(n, 3) == 0, do: age(id)
+    end
+
+    Task.await(collecting, 30_000)
+  end
+
+  test "a file that is being read outlives its collection" do
+    id = store(String.duplicate("x", 1_000_000)) |> age()
+    {:ok, file} = :file.open(Artifacts.path(id), [:read, :raw, :binary])
+    assert {:ok, _} = :file.read(file, 10)
+    assert %{files: 1} = Collector.collect()
+    assert {:ok, rest} = :file.read(file, 2_000_000)
+    assert byte_size(rest) == 999_990
+    :file.close(file)
+  end
+
+  defp store(bytes) do
+    {:ok, writer} = Artifacts.open("text/plain")
+    {:ok, writer} = Artifacts.write(writer, bytes)
+    {:ok, artifact, _new} = Artifacts.commit(writer, nil)
+    artifact.id
+  end
+
+  # As if it had been stored two days ago.
+  defp age(id) do
+    then = System.system_time(:second) - 2 * 24 * 3600
+    File.touch!(Artifacts.path(id), then)
+    File.touch!(Artifacts.path(id) <> ".type", then)
+    id
+  end
+
+  defp output(id) do
+    {:ok, %{"outputs" => [%{"artifact" => artifact}]}} = Koma.job(id, %Caller{})
+    artifact
+  end
+
+  defp wait_a_millisecond do
+    receive do
+    after
+      2 -> :ok
+    end
+  end
+
+  defp files(dir) do
+    for path <- Path.wildcard(Path.join(dir, "artifacts/**")), File.regular?(path), do: path
+  end
+end
