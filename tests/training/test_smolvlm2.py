@@ -134,7 +134,7 @@ def test_turns_that_share_a_prefix_see_what_they_would_see_alone(parts: Any) -> 
     at_pictures = torch.tensor([i for i, token in enumerate(row) if token == model.config.image_token_id])
     mask, positions = turn_geometry(torch.tensor([turns] * 2), len(prefix))
     with torch.no_grad():
-        shared, _ = answer_logits(model, torch.tensor([row] * 2), pixels, at_pictures, mask, positions)
+        shared, *_ = answer_logits(model, torch.tensor([row] * 2), pixels, at_pictures, mask, positions)
         for turn, ids in enumerate(asked):
             alone = model(input_ids=torch.tensor([prefix + ids] * 2), pixel_values=pixels).logits
             start = turns.index(turn)

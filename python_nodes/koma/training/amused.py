@@ -119,6 +119,7 @@ class AmusedRun(Run):
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.small = size, tiny or size <= SMALL
         self.widths = TINY if tiny else SMALL_WIDTHS if self.small else FULL
+        self.cells = CELLS if self.small else None
         self.batch = batch or (32 if self.small else 512)
         self.chunk_size, self.reuse = (256, 8) if tiny else (CHUNK, REUSE)
 
@@ -143,9 +144,8 @@ class AmusedRun(Run):
         self.text_encoder = CLIPTextModelWithProjection(text).to(device).train()
         self.transformer = UVit2DModel(**transformer_config(codes, self.widths)).to(device).train()
         renderer = Renderer(self.size, device=device)
-        cells = CELLS if self.small else None
         self.source = TokenSource(
-            self.vqvae, self.tokenizer, renderer, self.chunk_size, self.options.seed, cells
+            self.vqvae, self.tokenizer, renderer, self.chunk_size, self.options.seed, self.cells
         )
         self.null_text = self.source.tokenize([""]).to(device)
         self.predict = compiled(self._predict, "amused", self.options.compile and device.type == "cuda")
@@ -218,7 +218,9 @@ class AmusedRun(Run):
         write_manifest(path, self.size, DEFAULTS)
         self.sheet(path / "samples")
         counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-        (path / "README.md").write_text(amused_card(self.size, counts, self.figures, self.result, DEFAULTS))
+        (path / "README.md").write_text(
+            amused_card(self.size, self.cells, counts, self.figures, self.result, DEFAULTS)
+        )
 
 
 def random_mask(ids: Tensor, generator: torch.Generator) -> Tensor:

@@ -33,7 +33,7 @@ Prompts are simple English captions: one or two of {objects} objects before one 
 ## Data
 
 Scenes of Emoji World, rendered from Noto Color Emoji (SIL Open Font License 1.1) with captions from a small
-grammar, drawn anew during training. A tenth of the combinations of object and background is held out.
+grammar, drawn anew during training. A tenth of the combinations of object and background is held out.{grid}
 
 ## Recipe
 
@@ -50,9 +50,13 @@ grammar, drawn anew during training. A tenth of the combinations of object and b
 {trained} steps in {minutes:.1f} minutes on {device}; last loss {loss:.3f}.
 """
 
+GRID = """
+Objects lie on a grid of {cells}×{cells} cells, in three sizes."""
+
 
 def amused_card(
     size: int,
+    cells: int | None,
     counts: Mapping[str, int],
     vq_figures: Mapping[str, float],
     result: Result,
@@ -68,6 +72,7 @@ def amused_card(
         objects=len(OBJECTS),
         backgrounds=len(BACKGROUNDS),
         background_names=", ".join(BACKGROUNDS),
+        grid=GRID.format(cells=cells) if cells else "",
         psnr=vq_figures["psnr"],
         codes=vq_figures["codes"],
         images=vq_figures["images"],

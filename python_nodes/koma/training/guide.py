@@ -1,4 +1,4 @@
-"""Teaches SmolVLM2's vision encoder directly, while the text model cannot yet."""
+"""Teaches SmolVLM2 directly what it sees, while the text model cannot yet speak of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from koma.training.world.catalogue import OBJECTS
+from koma.training.world.catalogue import MOTIONS, OBJECTS
 from koma.training.world.scene import MAX_OBJECTS, SceneBatch
 from koma.training.world.transfer import on_device
 
@@ -21,32 +21,46 @@ NOT_ASKED = -100
 
 
 class Guide(nn.Module):
-    """Two linear layers on the patches of a frame: which object a patch shows, and where the objects are."""
+    """Linear layers: which object a patch shows; from a frame's tokens, where its objects are; from what the
+    text model makes of the tokens, which way they move.
+
+    What the text model is given must tell places plainly: a motion is the difference between two frames.
+    """
 
     weights: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, vision_width: int, width: int) -> None:
         super().__init__()
-        self.objects = nn.Linear(width, len(OBJECTS) + 1)
+        self.objects = nn.Linear(vision_width, len(OBJECTS) + 1)
         self.places = nn.Linear(width, 3 * MAX_OBJECTS)
+        self.motions = nn.Linear(width, len(MOTIONS))
         weights = torch.ones(len(OBJECTS) + 1)
         weights[NOTHING] = NOTHING_WEIGHT
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, patches: Tensor, scenes: SceneBatch, times: Tensor) -> Tensor:
-        """Return the loss on patches `[B, T, P, width]` of the scenes at `times` `[T]`.
+    def forward(self, patches: Tensor, features: Tensor, scenes: SceneBatch, times: Tensor) -> Tensor:
+        """Return the loss on the scenes at `times` `[T]`, seen in all frames one after the other.
 
-        Every patch names what it shows; the mean patch tells centres and sizes.
+        Every patch of `[B·T, P, vision_width]` names what it shows; the mean token of `[B·T, tokens, width]`
+        tells centres and sizes.
         """
         start, end = (torch.from_numpy(path)[:, None] for path in (scenes.start, scenes.end))
         path = on_device(torch.lerp(start, end, times[:, None, None]), patches.device)
         kinds = on_device(scenes.kind, patches.device)
-        shown = patch_kinds(path, kinds, round(patches.shape[2] ** 0.5))
-        scores = self.objects(patches).float().flatten(0, 2)
+        shown = patch_kinds(path, kinds, round(patches.shape[1] ** 0.5))
+        scores = self.objects(patches).float().flatten(0, 1)
         named = functional.cross_entropy(scores, shown.flatten(), self.weights, ignore_index=NOT_ASKED)
-        return named + PLACES_WEIGHT * functional.mse_loss(
-            self.places(patches.mean(2)).float(), path.flatten(2)
-        )
+        places = self.places(features.mean(1)).float()
+        return named + PLACES_WEIGHT * functional.mse_loss(places, path.flatten(0, 1).flatten(1))
+
+    def motion_loss(self, read: Tensor, scenes: SceneBatch, frames: int) -> Tensor:
+        """Return the loss on the text model's states `[B, frames·tokens, width]` at the tokens of a clip.
+
+        Every token but those of the first frame, before which there is nothing, names the motion.
+        """
+        later = read[:, read.shape[1] // frames :]
+        motion = on_device(scenes.motion, read.device)[:, None].expand(-1, later.shape[1])
+        return functional.cross_entropy(self.motions(later).float().flatten(0, 1), motion.flatten())
 
 
 def patch_kinds(path: Tensor, kinds: Tensor, grid: int) -> Tensor:

@@ -19,17 +19,15 @@ from torch import Tensor, nn
 from koma.training.compiling import compiled
 from koma.training.export import pipeline_arguments
 from koma.training.latent_pool import Encoded, LatentPool
-from koma.training.loop import Run, derive_seed
+from koma.training.loop import SMALL, Run, derive_seed
 from koma.training.ltx_export import export_pipeline
 from koma.training.ltx_parts import (
     FPS,
     FRAMES,
-    FULL,
     SHIFT,
     SPATIAL_RATIO,
     TEMPORAL_RATIO,
     TEXT_TOKENS,
-    TINY,
     make_pipeline,
     make_text_encoder,
     make_tokenizer,
@@ -38,6 +36,7 @@ from koma.training.ltx_parts import (
     share_cases,
     to_pixels,
     video_coordinates,
+    widths_for,
 )
 from koma.training.sheets import save_clips
 from koma.training.world.captions import captions
@@ -95,13 +94,14 @@ class LTXRun(Run):
         self.size, self.tiny = size, tiny
         self.frames = 2 * TEMPORAL_RATIO + 1 if tiny else FRAMES
         self.lr = 1e-2 if tiny else 2e-3
-        self.batch = batch or (16 if tiny else 256)
-        self.chunk = 16 if tiny else 4096
+        small = size <= SMALL
+        self.batch = batch or (16 if tiny else 32 if small else 256)
+        self.chunk = 16 if tiny else 512 if small else 4096
 
     def build(self, device: torch.device) -> None:
         """Load the autoencoder, make the models, the renderer and the pool."""
         self.device = device
-        widths = TINY if self.tiny else FULL
+        widths = widths_for(self.size, self.tiny)
         start = self.options.start_from
         self.vae_folder = start / "vae" if start else self.options.out.parent / "ltx-vae" / "export"
         self.vae = load_vae(self.vae_folder, widths.latent_channels, device)

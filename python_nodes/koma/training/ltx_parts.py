@@ -19,6 +19,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+from koma.training.loop import SMALL
 from koma.training.world.captions import vocabulary
 
 FPS = 8
@@ -48,7 +49,13 @@ class Widths:
 
 
 FULL = Widths()
+SMALL_WIDTHS = Widths(16, (24, 48, 48), (32, 48), 6, 32, 4, 96, 2)
 TINY = Widths(8, (32, 32, 32), (32, 32), 2, 32, 2, 32, 1)
+
+
+def widths_for(size: int, tiny: bool) -> Widths:
+    """The widths for clips of `size` px; up to `SMALL` those that two cores can train."""
+    return TINY if tiny else SMALL_WIDTHS if size <= SMALL else FULL
 
 
 def make_vae(widths: Widths) -> AutoencoderKLLTXVideo:

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from koma.training.compiling import compiled
-from koma.training.loop import Run
+from koma.training.loop import SMALL, Run
 from koma.training.ltx_parts import (
     FRAMES,
-    FULL,
     SPATIAL_RATIO,
     TEMPORAL_RATIO,
-    TINY,
     make_vae,
     to_clips,
     to_pixels,
+    widths_for,
 )
 from koma.training.sheets import save_clips, save_grid
 from koma.training.world.render import Renderer
@@ -67,11 +66,11 @@ class LTXVAERun(Run):
         self.size, self.tiny = size, tiny
         self.frames = 2 * TEMPORAL_RATIO + 1 if tiny else FRAMES
         self.lr = 2e-2 if tiny else 2e-3
-        self.batch = batch or (8 if tiny else 32)
+        self.batch = batch or (8 if tiny or size <= SMALL else 32)
 
     def build(self, device: torch.device) -> None:
         """Make the model and the renderer."""
-        self.vae = make_vae(TINY if self.tiny else FULL).to(device)
+        self.vae = make_vae(widths_for(self.size, self.tiny)).to(device)
         if device.type == "cuda":
             self.vae.to(memory_format=torch.channels_last_3d)
         self.renderer = Renderer(self.size, self.frames, device)

@@ -19,7 +19,7 @@ from koma.training.compiling import compiled
 from koma.training.guide import Guide
 from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_clips, save_grid
-from koma.training.smolvlm2_card import write_card
+from koma.training.smolvlm2_card import Recipe, write_card
 from koma.training.smolvlm2_model import (
     MAX_FRAMES,
     answer_logits,
@@ -35,7 +35,8 @@ from koma.training.world.render import Renderer
 from koma.training.world.scene import Medium, SceneBatch, sample_batch
 from koma.training.world.transfer import on_device
 
-SMALL_LR = 3e-3
+SMALL_LR, SMALL_EMA_DECAY = 3e-3, 0.99
+"""Of runs of few steps: an average over more of them would still remember what was not yet learnt."""
 TURNS, TURNS_ON_CPU = 5, 9
 """Dialogues about one clip; nine are all there are, and cost little beside the frames."""
 TURNS_OF_IMAGES = 7
@@ -53,7 +54,7 @@ USUAL_SHARE = 0.7
 PREFIX = -1
 """Number of the turn that every turn sees: the media."""
 FRAMES, FPS = 17, 8.0
-GUIDE_WEIGHT, GUIDED = 0.3, 0.6
+GUIDE_WEIGHT, GUIDED = 0.3, 0.8
 """First weight of the loss that teaches the eyes directly, and the part of the run in which it fades out."""
 EYES_FIRST, EYES_BATCH = 0.2, 4
 """Part of a run on a CPU in which only the eyes learn, from so many times more single frames: far cheaper."""
@@ -85,19 +86,22 @@ class SmolVLM2Run(Run):
         self.size, self.tiny = size, tiny
         small = tiny or size <= SMALL
         self.batch = batch or (8 if tiny else 16 if small else 64)
-        self.lr = SMALL_LR if small and not tiny else self.lr
+        if small and not tiny:
+            self.lr, self.ema_decay = SMALL_LR, SMALL_EMA_DECAY
         self.shape = shape_for_tests(size) if tiny else usual(size)
         self.eyes_first = EYES_FIRST if small and not tiny else 0.0
         self.turns = TURNS_ON_CPU if small else TURNS
 
     def build(self, device: torch.device) -> None:
         """Make the model, the tokenizer's layout and the renderer on `device`."""
+        if self.options.start_from:
+            self.eyes_first = 0.0
         self.device = device
         shape = self.shape
         self.tokenizer = build_tokenizer()
         self.layout = Layout(self.tokenizer, shape.image_tokens)
         self.model = build_model(shape, self.tokenizer).to(device)
-        self.guide = Guide(shape.vision_width).to(device)
+        self.guide = Guide(shape.vision_width, shape.width).to(device)
         self.renderer = Renderer(self.size, FRAMES, device)
         self.usual = sampled(FRAMES, FPS, shape.fps, MAX_FRAMES)
         wanted = device.type == "cuda" and self.options.compile
@@ -120,13 +124,17 @@ class SmolVLM2Run(Run):
         chat = self._chat(scenes, medium, timing, rng)
         usual = medium == "image" or timing is self.usual
         forward = self.fast_logits if usual else answer_logits
-        logits, patches = forward(self.model, chat.ids, pixels, chat.at_pictures, chat.mask, chat.positions)
+        logits, read, *seen = forward(
+            self.model, chat.ids, pixels, chat.at_pictures, chat.mask, chat.positions
+        )
         predicted, wanted = logits[:, :-1].flatten(0, 1), chat.labels[:, 1:].flatten()
         loss = functional.cross_entropy(predicted.float(), wanted, ignore_index=IGNORED)
         weight = GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
         if weight:
             times = torch.tensor((0.0,) if medium == "image" else timing.places)
-            guided = self.guide(patches.unflatten(0, (count, len(times))), scenes, times)
+            guided = self.guide(*seen, scenes, times)
+            if medium == "clip":
+                guided = guided + self.guide.motion_loss(read, scenes, len(times))
             return loss + weight * guided, {medium: loss.detach(), "guide": guided.detach()}
         return loss, {medium: loss.detach()}
 
@@ -137,8 +145,7 @@ class SmolVLM2Run(Run):
         scenes = sample_batch(EYES_BATCH * self.batch, self.batch_seed(step), "train")
         times = torch.tensor([rng.random()], dtype=torch.float32)
         frames = degrade(self.renderer.frames_at(scenes, times), generator) * 2 - 1
-        patches, _ = image_features(self.model, frames.flatten(0, 1))
-        loss = self.guide(patches[:, None], scenes, times)
+        loss = self.guide(*image_features(self.model, frames.flatten(0, 1)), scenes, times)
         return loss, {"guide": loss.detach()}
 
     def sheet(self, path: Path) -> None:
@@ -153,7 +160,8 @@ class SmolVLM2Run(Run):
     def export(self, path: Path) -> None:
         """Write the folder that `AutoProcessor` and `AutoModelForImageTextToText` load."""
         save_checkpoint(self.model, self.tokenizer, path, self.shape.fps)
-        write_card(self.model, self.size, self.result, path)
+        recipe = Recipe(self.size, self.shape.fps, len(self.usual.places), self.turns, self.eyes_first)
+        write_card(self.model, recipe, self.result, path)
 
     @torch.no_grad()
     def captions(self, scenes: SceneBatch, medium: Medium) -> list[str]:

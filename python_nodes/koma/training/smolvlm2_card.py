@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import SmolVLMForConditionalGeneration
@@ -33,7 +34,7 @@ loads with the stock classes:
 It describes clips and pictures of {objects} objects, one or two at a time, before {backgrounds}
 backgrounds ({background_names}) and their motions ({motion_names}), and answers questions about them:
 "What is it?", "Where is it going?", "Is this a red car?". It knows nothing else. The processor takes
-four frames a second of a clip and makes one tile of a picture; every word of the world is one token,
+{fps} frames a second of a clip and makes one tile of a picture; every word of the world is one token,
 anything else falls back to bytes.
 
 ## Data
@@ -45,12 +46,12 @@ out.
 
 ## Recipe
 
-- Next-token cross-entropy on the answers only, in the chat format of the processor. Five dialogues
+- Next-token cross-entropy on the answers only, in the chat format of the processor. {turns} dialogues
   about one clip share its frames: each turn attends to the frames and to itself.
-- A linear layer on the image patches that tells the objects and their places guides the vision encoder
-  at the beginning; its loss fades out and it is not part of the checkpoint.
-- Most clips have 17 frames at 8 a second, seen in 8 frames; the others vary in length, rate and number
-  of frames.
+- Two linear layers guide the eyes: one tells of every patch which object it shows, the other of the
+  tokens of a frame where the objects are. Their loss fades out; they are not part of the checkpoint.{eyes}
+- Most clips have 17 frames at 8 a second, seen in {frames} frames; the others vary in length, rate and
+  number of frames.
 - Muon for matrices, AdamW for the rest, cosine learning rate, averaged weights, stored in float16.
 
 ## Run
@@ -61,7 +62,22 @@ out.
 """
 
 
-def write_card(model: SmolVLMForConditionalGeneration, size: int, result: Result, path: Path) -> None:
+EYES = """
+- The first {share:.0%} of the steps train the eyes alone, on single frames."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs between the sizes: frames a second and of a usual clip, turns, steps of the eyes alone."""
+
+    size: int
+    fps: int
+    frames: int
+    turns: int
+    eyes_first: float
+
+
+def write_card(model: SmolVLMForConditionalGeneration, recipe: Recipe, result: Result, path: Path) -> None:
     """Write README.md and koma.json, the defaults of the model node, into the folder of the checkpoint."""
     parts = {
         "vision encoder": model.model.vision_model,
@@ -72,7 +88,11 @@ def write_card(model: SmolVLMForConditionalGeneration, size: int, result: Result
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     recent = result.losses[-100:]
     card = CARD.format(
-        size=size,
+        size=recipe.size,
+        fps=recipe.fps,
+        frames=recipe.frames,
+        turns=recipe.turns,
+        eyes=EYES.format(share=recipe.eyes_first) if recipe.eyes_first else "",
         counts="\n".join(f"| {name} | {count:,} |" for name, count in counts.items()),
         objects=len(OBJECTS),
         backgrounds=len(BACKGROUNDS),
@@ -85,4 +105,4 @@ def write_card(model: SmolVLMForConditionalGeneration, size: int, result: Result
         loss=sum(recent) / len(recent) if recent else float("nan"),
     )
     (path / "README.md").write_text(card)
-    write_manifest(path, size, {"max_new_tokens": MAX_NEW_TOKENS})
+    write_manifest(path, recipe.size, {"max_new_tokens": MAX_NEW_TOKENS})

@@ -117,19 +117,22 @@ def answer_logits(
     at_pictures: Tensor,
     mask: Tensor,
     positions: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Return logits `[B, L, vocab]` of chats `ids` `[B, L]` with pictures at `at_pictures`, and all patches.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return logits `[B, L, vocab]` of chats `ids` `[B, L]` with pictures at `at_pictures`.
+
+    With them come the text model's last states at the pictures, and what `image_features` makes of all
+    frames, the frames of a row one after the other.
 
     `pixels` `[B, frames, 3, S, S]` normalised; `mask` bool `[B, 1, L, L]`; `positions` int64 `[B, L]`.
     """
     patches, features = image_features(model, pixels.flatten(0, 1))
     embeds = model.model.text_model.embed_tokens(ids)
-    features = features.reshape(len(ids), len(at_pictures), -1)
-    embeds = embeds.to(features.dtype).index_copy(1, at_pictures, features)
+    pictures = features.reshape(len(ids), len(at_pictures), -1)
+    embeds = embeds.to(features.dtype).index_copy(1, at_pictures, pictures)
     hidden = model.model.text_model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
-    return model.lm_head(hidden), patches
+    return model.lm_head(hidden), hidden[:, at_pictures], patches, features
 
 
 def save_checkpoint(
