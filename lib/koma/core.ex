@@ -1,6 +1,6 @@
 defmodule Koma.Core do
   @moduledoc """
-  Everything behind the façade `Koma`: store, model nodes, scheduler, queues, jobs, in this order.
+  Everything behind the façade `Koma`: store, cache, model nodes, scheduler, queues, jobs, in this order.
   If one dies, all that stand behind it start again, and the stored jobs go on.
   """
   use Supervisor
@@ -17,6 +17,7 @@ defmodule Koma.Core do
   def init(options) do
     children = [
       {Koma.Store, options},
+      Koma.Cache,
       {Koma.ModelNode, options},
       Koma.Scheduler,
       {Koma.Queue, options},

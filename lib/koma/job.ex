@@ -4,9 +4,9 @@ defmodule Koma.Job do
   are read from the store.
   """
 
-  alias Koma.{Caller, Error, Options, Queue, Store, Telemetry}
-  alias Koma.Job.{Event, Followers, Keeper, Lifecycle, Preview, Processes, Record, Request}
-  alias Koma.Job.{Retry, Server}
+  alias Koma.{Cache, Caller, Error, Options, Queue, Store, Telemetry}
+  alias Koma.Job.{Cached, Event, Followers, Keeper, Lifecycle, Preview, Processes, Record}
+  alias Koma.Job.{Request, Retry, Server}
   alias Koma.Queue.Ticket
 
   @type filter :: %{optional(String.t()) => term}
@@ -17,8 +17,24 @@ defmodule Koma.Job do
   @doc "Checks, admits, stores and starts a job: see docs/internals.md."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def submit(request, %Caller{} = caller) do
-    with {:ok, record} <- Request.build(request, caller),
-         :ok <- Queue.admit(record.model, ticket(record)),
+    with {:ok, record} <- Request.build(request, caller) do
+      case Cache.fetch(record.fingerprint) do
+        {:ok, result} -> answer(record, result)
+        :miss -> run(record)
+      end
+    end
+  end
+
+  # A job of its own that is complete when it is accepted: stored with one sync.
+  defp answer(record, result) do
+    with {:ok, record} <- Cached.answer(record, result) do
+      accepted(record)
+      {:ok, Record.to_map(record)}
+    end
+  end
+
+  defp run(record) do
+    with :ok <- Queue.admit(record.model, ticket(record)),
          :ok <- store(record) do
       {:ok, start(record)}
     end
@@ -34,8 +50,7 @@ defmodule Koma.Job do
   end
 
   defp start(record) do
-    metadata = Map.take(record, [:id, :task, :model])
-    Telemetry.execute([:koma, :job, :accepted], %{count: 1}, metadata)
+    accepted(record)
     pid = Processes.start(record, self())
     Keeper.watch(record.id, pid)
 
@@ -44,6 +59,11 @@ defmodule Koma.Job do
       # Ended and forgotten already.
       {:error, _not_found} -> Record.to_map(record)
     end
+  end
+
+  defp accepted(record) do
+    metadata = Map.take(record, [:id, :task, :model])
+    Telemetry.execute([:koma, :job, :accepted], %{count: 1}, metadata)
   end
 
   @doc "Cancels a job. Harmless in every state; `not_found` only for ids never seen."

@@ -22,6 +22,9 @@ defmodule Koma.Options do
       {:integer, 0, nil, 20 * 1024 * 1024 * 1024, "of artifacts, from which the oldest jobs go"},
     grace_ms: {:integer, 0, nil, 3_600_000, "how long an artifact stays that no job names"},
     collect_ms: {:integer, 1, nil, 300_000, "between two passes of the collector"},
+    share_results:
+      {:boolean, true, "whether equal requests share one run, and later ones its result"},
+    cache_bytes: {:integer, 0, nil, 4 * 1024 * 1024 * 1024, "of results that are found again"},
     journal_bytes:
       {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
     # queue and jobs
@@ -64,6 +67,8 @@ defmodule Koma.Options do
           retention_bytes: non_neg_integer,
           grace_ms: non_neg_integer,
           collect_ms: pos_integer,
+          share_results: boolean,
+          cache_bytes: non_neg_integer,
           journal_bytes: pos_integer,
           queue_limit: pos_integer,
           queue_budget_ms: pos_integer,

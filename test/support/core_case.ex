@@ -51,6 +51,8 @@ defmodule Koma.CoreCase do
     defaults = [
       data_dir: dir,
       edge: false,
+      # Tests ask for the same again and again, and mean it.
+      share_results: false,
       python: python(),
       python_path: Path.join(@root, "python_nodes"),
       models: [@toy],

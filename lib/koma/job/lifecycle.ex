@@ -6,9 +6,10 @@ defmodule Koma.Job.Lifecycle do
 
   @ends %{"failed" => "failed", "cancelled" => "cancelled", "expired" => "expired"}
 
+  # A job is completed at once when an equal request was answered before (Koma.Cache).
   # "queued" happens again when the place changes, and after a restart.
   @table %{
-    "accepted" => Map.merge(@ends, %{"queued" => "queued"}),
+    "accepted" => Map.merge(@ends, %{"queued" => "queued", "completed" => "completed"}),
     "queued" => Map.merge(@ends, %{"queued" => "queued", "started" => "running"}),
     "running" =>
       Map.merge(@ends, %{

@@ -20,6 +20,9 @@ defmodule Koma.Job.Record do
     :timings,
     :error,
     :node,
+    :checkpoint,
+    :fingerprint,
+    cached: false,
     state: "accepted",
     attempt: 0,
     losses: 0,
@@ -43,6 +46,9 @@ defmodule Koma.Job.Record do
           timings: map | nil,
           error: map | nil,
           node: String.t() | nil,
+          checkpoint: String.t() | nil,
+          fingerprint: Koma.Cache.Fingerprint.t() | nil,
+          cached: boolean,
           state: Lifecycle.state(),
           attempt: non_neg_integer,
           losses: non_neg_integer,
@@ -83,7 +89,8 @@ defmodule Koma.Job.Record do
 
   defp effect(record, %Event{type: "completed", data: data, at: at}) do
     seed = data["seed"] || record.seed
-    %{record | outputs: data["outputs"], timings: data["timings"], seed: seed, finished_at: at}
+    record = %{record | outputs: data["outputs"], timings: data["timings"], finished_at: at}
+    %{record | seed: seed, cached: data["cached"] == true}
   end
 
   defp effect(record, %Event{type: type, data: data, at: at})
@@ -119,8 +126,8 @@ defmodule Koma.Job.Record do
           into: %{},
           do: {Atom.to_string(key), Map.fetch!(record, key)}
 
-    for key <- ~w(finished_at outputs error seed timings)a,
-        (value = Map.fetch!(record, key)) != nil,
+    for key <- ~w(finished_at outputs error seed timings cached)a,
+        (value = Map.fetch!(record, key)) not in [nil, false],
         into: put_position(always, position),
         do: {Atom.to_string(key), value}
   end

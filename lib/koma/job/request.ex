@@ -5,7 +5,8 @@ defmodule Koma.Job.Request do
   its defaults; a seed that was left open is drawn here, once, so that a retry repeats the result.
   """
 
-  alias Koma.{Caller, Error, ModelNode, Schema}
+  alias Koma.Cache.Fingerprint
+  alias Koma.{Caller, Error, ModelNode, Options, Schema}
   alias Koma.Job.Record
   alias Koma.Store.Artifacts
 
@@ -25,6 +26,7 @@ defmodule Koma.Job.Request do
       "inputs" => %{"type" => "object", "default" => %{}},
       "priority" => Map.put(@choice.(~w(interactive batch)), "default", "interactive"),
       "on_disconnect" => Map.put(@choice.(~w(cancel keep)), "default", "cancel"),
+      "cache" => %{"type" => ["boolean", "null"], "default" => nil},
       "deadline_ms" => %{
         "type" => ["integer", "null"],
         "minimum" => 1,
@@ -45,7 +47,26 @@ defmodule Koma.Job.Request do
          {:ok, family, spec} <- ModelNode.Catalogue.task(request["task"], request["model"]),
          {:ok, params} <- Schema.check(spec.params, request["params"]),
          :ok <- inputs(request["inputs"], spec.inputs) do
-      {:ok, record(request, family, seeded(params, spec.params), caller)}
+      record = record(request, family, seeded(params, spec.params), caller)
+      {:ok, if(shared?(request, params, spec), do: identify(record, params), else: record)}
+    end
+  end
+
+  # Who leaves the seed open wants something new each time, unless they say otherwise.
+  defp shared?(%{"cache" => asked}, params, spec) do
+    open_seed? = Schema.property(spec.params, "seed") != nil and params["seed"] == nil
+    Options.get().share_results and asked != false and (asked == true or not open_seed?)
+  end
+
+  # With the seed as it was asked for: where it may be any, any result is the one.
+  defp identify(record, params) do
+    case ModelNode.Catalogue.checkpoint(record.model) do
+      {:ok, checkpoint} ->
+        fingerprint = Fingerprint.of(record.task, checkpoint, params, record.inputs)
+        %{record | checkpoint: checkpoint, fingerprint: fingerprint}
+
+      :error ->
+        record
     end
   end
 

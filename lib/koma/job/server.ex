@@ -12,7 +12,7 @@ defmodule Koma.Job.Server do
   require Logger
 
   alias Koma.{Error, ModelNode, Options, Queue, Scheduler, Store, Telemetry}
-  alias Koma.Job.{Attempt, Audience, Event, Followers, Outputs, Preview, Record, Retry}
+  alias Koma.Job.{Attempt, Audience, Cached, Event, Followers, Outputs, Preview, Record, Retry}
   alias Koma.Queue.{Cost, Ticket}
   alias Koma.Scheduler.Lease
   alias Koma.Wire.Messages
@@ -292,7 +292,9 @@ defmodule Koma.Job.Server do
       "attempt" => state.attempt
     }
 
-    finish(state, "completed", data, nil)
+    state = finish(state, "completed", data, nil)
+    Cached.keep(state.record)
+    state
   end
 
   defp cancelled(state, message), do: ended(state, "cancelled", Error.new("cancelled", message))

@@ -74,6 +74,23 @@ defmodule Koma.ModelNode.Catalogue do
     end
   end
 
+  @doc """
+  What the model nodes of a family compute with: checkpoint digest and number format. `:error`
+  while none was ready, or when they differ.
+  """
+  @spec checkpoint(String.t()) :: {:ok, String.t()} | :error
+  def checkpoint(family) do
+    told = for %Row{ready: %Ready{} = ready} = row <- rows(), row.spec.family == family, do: ready
+
+    case Enum.uniq_by(told, &{&1.checkpoint_digest, &1.dtype}) do
+      [%Ready{checkpoint_digest: <<_, _::binary>> = digest, dtype: dtype}] ->
+        {:ok, "#{family}/#{digest}/#{dtype}"}
+
+      _none_or_several ->
+        :error
+    end
+  end
+
   @doc "Whether jobs of a family can be accepted."
   @spec live?(String.t()) :: boolean
   def live?(family), do: Enum.any?(rows(), &(&1.spec.family == family and live_row?(&1)))

@@ -41,6 +41,12 @@ defmodule Koma.Store.Jobs do
     with {:error, reason} <- call({:accept, record}), do: {:error, refused(reason)}
   end
 
+  @doc "Stores a job that is accepted and ended in one; when this returns `:ok` it is on disk."
+  @spec accept_ended(Record.t(), [Event.t()]) :: :ok | {:error, Error.t()}
+  def accept_ended(%Record{} = record, events) do
+    with {:error, reason} <- call({:accept_ended, record, events}), do: {:error, refused(reason)}
+  end
+
   @doc "Stores an event and its effect; when this returns, both can be read."
   @spec append(Record.t(), Event.t()) :: :ok
   def append(%Record{} = record, %Event{} = event) do
@@ -113,6 +119,18 @@ defmodule Koma.Store.Jobs do
         :ets.insert(@records, {record.id, record})
         Syncer.sync(state.syncer, from)
         {:noreply, compact_if_large(state)}
+
+      {:error, reason, state} ->
+        {:reply, {:error, reason}, state}
+    end
+  end
+
+  def handle_call({:accept_ended, record, events}, from, state) do
+    case write([Journal.encode({:job, record, events})], state) do
+      {:ok, state} ->
+        restore({:job, record, events})
+        Syncer.sync(state.syncer, from)
+        {:noreply, state |> retain(record) |> compact_if_large()}
 
       {:error, reason, state} ->
         {:reply, {:error, reason}, state}
