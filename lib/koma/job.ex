@@ -20,7 +20,7 @@ defmodule Koma.Job do
     with {:ok, record} <- Request.build(request, caller) do
       case Cache.fetch(record.fingerprint) do
         {:ok, result} -> answer(record, result)
-        :miss -> run(record)
+        :miss -> run(record, caller.process || self())
       end
     end
   end
@@ -33,10 +33,10 @@ defmodule Koma.Job do
     end
   end
 
-  defp run(record) do
+  defp run(record, submitter) do
     with :ok <- Queue.admit(record.model, ticket(record)),
          :ok <- store(record) do
-      {:ok, start(record)}
+      {:ok, start(record, submitter)}
     end
   end
 
@@ -49,9 +49,9 @@ defmodule Koma.Job do
     end
   end
 
-  defp start(record) do
+  defp start(record, submitter) do
     accepted(record)
-    pid = Processes.start(record, self())
+    pid = Processes.start(record, submitter)
     Keeper.watch(record.id, pid)
 
     case live(record.id, &Server.get/1, &Record.to_map/1) do

@@ -149,6 +149,36 @@ defmodule Koma.Faults.ModelNodeDeathTest do
     eventually(fn -> Koma.Scheduler.running() == 0 end)
   end
 
+  test "the death of a job's process at any moment, the first one too, loses no job", %{dir: dir} do
+    start_core(dir, models: [toy(%{slots: 4})])
+
+    ids =
+      for _ <- 1..30 do
+        id = submit!(%{"steps" => 5, "step_ms" => 5})["id"]
+        spawn(fn -> kill_process_soon(id) end)
+        id
+      end
+
+    for id <- ids do
+      events = await_end(id)
+      assert %{type: "completed"} = List.last(events)
+      attempts = for %{type: "started", data: %{"attempt" => n}} <- events, do: n
+      assert attempts == Enum.uniq(Enum.sort(attempts))
+    end
+
+    eventually(fn -> Koma.Scheduler.running() == 0 end)
+    eventually(fn -> File.ls!(Path.join(dir, "work")) == [] end)
+  end
+
+  defp kill_process_soon(id) do
+    receive do
+    after
+      :rand.uniform(20) - 1 -> :ok
+    end
+
+    with pid when is_pid(pid) <- Koma.Job.Processes.whereis(id), do: Process.exit(pid, :kill)
+  end
+
   test "the death of the scheduler or a queue loses no job", %{dir: dir} do
     start_core(dir)
     ids = for _ <- 1..6, do: submit!(%{"steps" => 10, "step_ms" => 20})["id"]

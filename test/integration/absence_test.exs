@@ -24,6 +24,15 @@ defmodule Koma.AbsenceTest do
     read_until(second, &match?([_, _, _, "completed", _], &1))
   end
 
+  test "a socket that leaves the topic jobs, but stays, keeps its job", %{port: port} do
+    socket = connect(port)
+    id = submit(socket, @short)
+    push(socket, ["jjobs", "l", "jobs", "phx_leave", %{}])
+    read_until(socket, &match?([_, _, "jobs", "phx_close", _], &1))
+    assert ended(id) == "completed"
+    close(socket)
+  end
+
   test "a socket that only follows keeps the job of one that has gone", %{port: port} do
     [first, second] = [connect(port), connect(port)]
     id = submit(first, @short)

@@ -65,6 +65,14 @@ defmodule Koma.Properties.PlacementTest do
     end)
   end
 
+  test "a job is not given to a model node that still holds an earlier attempt of it" do
+    placement = Placement.up(Placement.new(), "a", self(), "toy", 2, ["job_1"])
+    assert Placement.take(placement, "toy", "job_1") == :none
+    placement = Placement.up(placement, "b", self(), "toy", 2, ["job_2", "job_3"])
+    assert Placement.take(placement, "toy", "job_1") == :none
+    assert {:ok, "a", _pid, _} = Placement.take(placement, "toy", "job_4")
+  end
+
   test "a reserved model node takes nobody else; unreserved it does" do
     placement = Placement.up(Placement.new(), "a", self(), "toy", 2, ["job_1"])
     {:none, placement} = Placement.take_alone(placement, "toy", "job_2")

@@ -59,7 +59,10 @@ defmodule Koma.Channel.Server do
 
   @impl true
   def handle_continue(%Join{message: message} = join, %__MODULE__{} = state) do
-    case state.module.join(join.argument, message.payload, join.caller) do
+    # What a topic asks for is wanted as long as the socket is there.
+    caller = %{join.caller | process: join.socket}
+
+    case state.module.join(join.argument, message.payload, caller) do
       {:ok, response, pushes, inner} ->
         tell(state, {:joined, reply(state, message.ref, :ok, response)})
         {:noreply, push(%__MODULE__{state | state: inner}, pushes)}

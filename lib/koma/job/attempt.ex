@@ -15,7 +15,11 @@ defmodule Koma.Job.Attempt do
     end
   end
 
-  @doc "Deletes the folder with what is still in it."
+  @doc "Deletes the folders of the attempts up to `last`: a job process that died left its own."
+  @spec clean_all(Record.t(), non_neg_integer) :: :ok
+  def clean_all(record, last), do: Enum.each(1..last//1, &clean(record, &1))
+
+  @doc "Deletes the folder of one attempt with what is still in it."
   @spec clean(Record.t(), pos_integer) :: :ok
   def clean(%Record{id: id}, attempt) do
     _may_be_gone = File.rm_rf(Store.work_dir(id, attempt))

@@ -4,9 +4,10 @@ defmodule Koma.Job.Followers do
   whose mailbox is short, since a newer one will come.
 
   They are kept outside the jobs' processes, and outside `Koma.Core`, so that whoever follows a
-  job goes on following it when its process, or all of Core, has to start again. The number of
-  the last event that was told is kept here, too: a job that starts again first tells what was
-  stored but not told.
+  job goes on following it when its process, or all of Core, has to start again. For the same
+  reason two numbers are kept here: of the last event that was told, since a job that starts again first
+  tells what was stored but not told; and of the last attempt that was sent to a model node,
+  since no two attempts may have the same number, even if nothing was stored of the first.
   """
 
   alias Koma.Job.{Event, Preview}
@@ -54,9 +55,25 @@ defmodule Koma.Job.Followers do
     end
   end
 
+  @doc "An attempt is about to be sent to a model node."
+  @spec attempted(String.t(), pos_integer) :: :ok
+  def attempted(id, attempt), do: Registry.put_meta(__MODULE__, {:attempted, id}, attempt)
+
+  @doc "The number of the last attempt that this BEAM sent to a model node; 0 if it sent none."
+  @spec attempts(String.t()) :: non_neg_integer
+  def attempts(id) do
+    case Registry.meta(__MODULE__, {:attempted, id}) do
+      {:ok, attempt} -> attempt
+      :error -> 0
+    end
+  end
+
   @doc "The job has ended: no more will be told."
   @spec ended(String.t()) :: :ok
-  def ended(id), do: Registry.delete_meta(__MODULE__, {:told, id})
+  def ended(id) do
+    :ok = Registry.delete_meta(__MODULE__, {:attempted, id})
+    Registry.delete_meta(__MODULE__, {:told, id})
+  end
 
   @doc "Shows a preview to those who keep up."
   @spec show(String.t(), Preview.t()) :: :ok

@@ -8,7 +8,7 @@ defmodule Koma.Job.Keeper do
   require Logger
 
   alias Koma.{Error, Queue, Store}
-  alias Koma.Job.{Followers, Processes, Record, Server}
+  alias Koma.Job.{Attempt, Followers, Processes, Record, Server}
 
   @max_crashes 3
 
@@ -91,6 +91,7 @@ defmodule Koma.Job.Keeper do
 
   # Without a process: the events are written here.
   defp give_up(record, state, error) do
+    Attempt.clean_all(record, max(record.attempt, Followers.attempts(record.id)))
     event = Record.event(record, "failed", Error.to_map(error))
     :ok = Store.Jobs.append(Record.apply(record, event), event)
     Followers.tell(record.id, event)

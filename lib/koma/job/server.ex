@@ -71,7 +71,8 @@ defmodule Koma.Job.Server do
     Logger.metadata(job: record.id)
     grace_ms = Options.get().absence_ms
     audience = Audience.new(record, grace_ms, submitter, Followers.pids(record.id))
-    state = %__MODULE__{record: record, attempt: record.attempt, audience: audience}
+    attempt = max(record.attempt, Followers.attempts(record.id))
+    state = %__MODULE__{record: record, attempt: attempt, audience: audience}
     {:ok, state, {:continue, :enter}}
   end
 
@@ -180,6 +181,8 @@ defmodule Koma.Job.Server do
 
   defp dispatch(state, lease) do
     state = %{state | attempt: state.attempt + 1, lease: lease, preview: nil, total: 0}
+
+    :ok = Followers.attempted(state.record.id, state.attempt)
 
     case Attempt.prepare(state.record, state.attempt) do
       {:ok, submit} ->
@@ -302,7 +305,7 @@ defmodule Koma.Job.Server do
   defp ended(state, type, error), do: finish(state, type, Error.to_map(error), error.code)
 
   defp finish(state, type, data, code) do
-    remove_work_dir(state)
+    Attempt.clean_all(state.record, state.attempt)
     state = emit(state, type, data)
     Followers.ended(state.record.id)
     duration = System.system_time(:millisecond) - state.record.created_at
@@ -335,13 +338,9 @@ defmodule Koma.Job.Server do
 
   defp forget_lease(state) do
     if state.ref, do: Process.demonitor(state.ref, [:flush])
-    remove_work_dir(state)
+    Attempt.clean(state.record, state.attempt)
     %{state | lease: nil, ref: nil, preview: nil}
   end
-
-  defp remove_work_dir(%{lease: nil}), do: :ok
-
-  defp remove_work_dir(state), do: Attempt.clean(state.record, state.attempt)
 
   # --- events
 

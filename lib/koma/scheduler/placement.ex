@@ -3,6 +3,9 @@ defmodule Koma.Scheduler.Placement do
   Which model node takes the next job: the one with the largest share of free slots, the first
   by name on a tie. Pure; a slot is taken from `take/3` until `free/3`.
 
+  A model node that still holds an earlier attempt of the job (it was told to stop, and has not let
+  go yet) is no candidate: what it says last of the old attempt would be taken for the new one.
+
   A job that must run alone (`take_alone/3`) gets a model node that runs nothing else, and keeps
   it to itself. While there is none, the one with the fewest jobs is reserved: it gets no more
   jobs, so it is empty some time.
@@ -41,7 +44,7 @@ defmodule Koma.Scheduler.Placement do
   @doc "Takes a slot of a family for a job that shares its model node with others."
   @spec take(t, String.t(), id) :: {:ok, name, pid, t} | :none
   def take(%__MODULE__{} = placement, family, id) do
-    case best(placement, family, &(free_slots(&1) > 0)) do
+    case best(placement, family, &(free_slots(&1) > 0 and id not in &1.jobs)) do
       nil -> :none
       found -> given(placement, found, id)
     end

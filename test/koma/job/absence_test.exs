@@ -115,7 +115,9 @@ defmodule Koma.Job.AbsenceTest do
   defp refute_ended(id, ms) do
     receive do
     after
-      ms -> refute ended?(id)
+      ms ->
+        refute ended?(id),
+               inspect(Koma.Store.Jobs.events(id, 0) |> Enum.reject(&(&1.type == "progress")))
     end
   end
 
