@@ -90,6 +90,13 @@ def test_an_images_tokens_are_those_of_the_processor(parts: Any) -> None:
     assert inputs.pixel_values.shape == (1, 1, 3, SIZE, SIZE)
 
 
+def test_a_question_ends_where_the_processor_lets_the_answer_begin(parts: Any) -> None:
+    _, processor, layout = parts
+    image = Renderer(SIZE).images(sample_batch(1, 0))[0].permute(1, 2, 0).numpy()
+    inputs = processed(processor, chat("image", "What is it?"), image, 0)
+    assert inputs.input_ids[0].tolist() == layout.image_prefix() + layout.question("What is it?")
+
+
 def test_the_usual_clip_is_seen_in_eight_frames() -> None:
     assert [round(place * 16) for place in sampled(17, 8, 4, 16).places] == [0, 2, 4, 6, 9, 11, 13, 16]
 

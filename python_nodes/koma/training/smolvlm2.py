@@ -169,8 +169,8 @@ class SmolVLM2Run(Run):
         pixels = self._pixels(scenes, medium, self.usual, None)
         prefix = self.layout.image_prefix() if medium == "image" else self.layout.video_prefix(self.usual)
         name = "image" if medium == "image" else "video"
-        asked, _ = self.layout.turn(f"Describe this {name}.", "")
-        prompt = torch.tensor([prefix + asked[:-1]], device=self.device).repeat(len(scenes), 1)
+        asked = self.layout.question(f"Describe this {name}.")
+        prompt = torch.tensor([prefix + asked], device=self.device).repeat(len(scenes), 1)
         out = self.model.generate(
             input_ids=prompt, pixel_values=pixels, attention_mask=torch.ones_like(prompt), max_new_tokens=24
         )

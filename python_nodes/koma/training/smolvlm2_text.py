@@ -148,9 +148,13 @@ class Layout:
 
     def turn(self, question: str, answer: str) -> tuple[list[int], list[int]]:
         """Return the ids of one turn and its labels: the answer with its end, everything else ignored."""
-        asked = self.ids(f"{question}{END}\nAssistant:")
+        asked = self.question(question)
         answered = [*self.ids(f" {answer}"), self.tokenizer.eos_token_id]
         return asked + answered, [IGNORED] * len(asked) + answered
+
+    def question(self, question: str) -> list[int]:
+        """Return the ids of a question, up to where the answer begins."""
+        return self.ids(f"{question}{END}\nAssistant:")
 
     def _picture(self) -> str:
         return FAKE + GLOBAL + IMAGE * self.image_tokens + FAKE
