@@ -220,6 +220,25 @@ defmodule Koma.Properties.QueueTest do
       assert News.due(news, [{"j", 4}], 1_000, 1_000) == [{"j", 4}]
     end
 
+    test "of those far behind come when a tenth of the way is done, of the first ten always" do
+      news = News.told(News.new(), "j", 200, 0)
+      assert News.due(news, [{"j", 181}], 1_000, 10_000) == []
+      assert News.due(news, [{"j", 180}], 1_000, 10_000) == [{"j", 180}]
+      for told <- 2..10, do: assert([_due] = due_after(told, told - 1))
+
+      # All the way from the 256th place, one step a second.
+      {_news, count} =
+        Enum.reduce(255..1, {News.told(News.new(), "j", 256, 0), 1}, fn position, {news, count} ->
+          now = (256 - position) * 1_000
+          due = News.due(news, [{"j", position}], 1_000, now)
+
+          {if(due == [], do: news, else: News.told(news, "j", position, now)),
+           count + length(due)}
+        end)
+
+      assert count in 20..60
+    end
+
     test "of a whole day of changing positions are less than a thousand" do
       {_news, count} =
         Enum.reduce(1..86_400, {News.told(News.new(), "j", 1, 0), 1}, fn second, {news, count} ->
@@ -233,6 +252,10 @@ defmodule Koma.Properties.QueueTest do
 
       assert count in 100..999
     end
+  end
+
+  defp due_after(told, position) do
+    News.new() |> News.told("j", told, 0) |> News.due([{"j", position}], 1_000, 1_000)
   end
 
   # --- running operations on a line and on a model of it
