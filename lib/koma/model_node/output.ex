@@ -17,8 +17,10 @@ defmodule Koma.ModelNode.Output do
   @lines_per_second 200
   @line_bytes 4096
 
+  # Its greeting shows that it runs with the pipe as its output: right after the fork its output is
+  # still that of the BEAM, and a model node that opened it then would truncate the BEAM's log file.
   # The first line of its input names the process group, the end of the input is the sign.
-  @guard ~S(read -r group; read -r _; [ -n "$group" ] && kill -KILL "-$group" 2>/dev/null)
+  @guard ~S(echo; read -r group; read -r _; [ -n "$group" ] && kill -KILL "-$group" 2>/dev/null)
 
   @doc "Starts the guard and the reader, linked to the caller, for a model node's name."
   @spec start_link(String.t()) :: GenServer.on_start()
@@ -37,7 +39,11 @@ defmodule Koma.ModelNode.Output do
     Logger.metadata(model_node: node)
     options = [:binary, :exit_status, {:line, @line_bytes}, args: ["-c", @guard]]
     port = Port.open({:spawn_executable, "/bin/sh"}, options)
-    {:ok, %{node: node, port: port, second: nil, lines: 0}}
+
+    receive do
+      {^port, {:data, {:eol, ""}}} -> {:ok, %{node: node, port: port, second: nil, lines: 0}}
+      {^port, {:exit_status, status}} -> {:stop, {:guard_exited, status}}
+    end
   end
 
   @impl GenServer
