@@ -17,12 +17,25 @@ defmodule Koma.Job do
   @doc "Checks, admits, stores and starts a job: see docs/internals.md."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def submit(request, %Caller{} = caller) do
-    with {:ok, record} <- Request.build(request, caller) do
-      case Cache.fetch(record.fingerprint) do
-        {:ok, result} -> answer(record, result)
-        :miss -> run(record, caller.process || self())
-      end
+    case Request.build(request, caller) do
+      {:ok, record} -> record |> enter(caller) |> count_refusal(record.model)
+      {:error, error} -> count_refusal({:error, error}, nil)
     end
+  end
+
+  defp enter(record, caller) do
+    case Cache.fetch(record.fingerprint) do
+      {:ok, result} -> answer(record, result)
+      :miss -> run(record, caller.process || self())
+    end
+  end
+
+  defp count_refusal({:ok, job}, _model), do: {:ok, job}
+
+  defp count_refusal({:error, error}, model) do
+    metadata = %{model: model, code: error.code}
+    Telemetry.execute([:koma, :job, :refused], %{count: 1}, metadata)
+    {:error, error}
   end
 
   # A job of its own that is complete when it is accepted: stored with one sync.

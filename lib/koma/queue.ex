@@ -41,6 +41,14 @@ defmodule Koma.Queue do
   @spec position(String.t(), String.t()) :: pos_integer | nil
   def position(family, id), do: call(family, {:position, id})
 
+  @doc """
+  How many jobs wait, and how long the one has waited that joined first (0 for nobody). Exits like
+  `GenServer.call/3` when the queue does not answer within `timeout_ms`.
+  """
+  @spec depth(String.t(), timeout_ms :: pos_integer) ::
+          %{jobs: non_neg_integer, oldest_ms: non_neg_integer}
+  def depth(family, timeout_ms), do: GenServer.call(name(family), :depth, timeout_ms)
+
   @doc "Refuses new jobs and starts none (`true`), or goes on (`false`)."
   @spec drain(boolean) :: :ok
   def drain(draining) do

@@ -3,7 +3,8 @@ defmodule Koma.Supervisor do
   Everything that runs, started from left to right, stopped from right to left.
 
       Koma.Supervisor (one_for_one)
-      ├── Telemetry, Followers  who listens to what; outlive a crash of Core
+      ├── Metrics, Telemetry    what is counted, and from which events
+      ├── Followers             who follows which job; these three outlive a crash of Core
       ├── Core (rest_for_one)   Store → ModelNodes → Scheduler → Queues → Jobs
       └── Edge                  what listens; calls the façade `Koma` only
 
@@ -22,7 +23,15 @@ defmodule Koma.Supervisor do
   @impl Supervisor
   def init(options) do
     Options.put(options)
-    children = [Koma.Telemetry, Koma.Job.Followers, {Koma.Core, options}, {Koma.Edge, options}]
+
+    children = [
+      Koma.Metrics,
+      {Koma.Telemetry, Koma.Metrics.handlers()},
+      Koma.Job.Followers,
+      {Koma.Core, options},
+      {Koma.Edge, options}
+    ]
+
     Supervisor.init(children, strategy: :one_for_one)
   end
 end

@@ -1,40 +1,38 @@
 defmodule Koma.Telemetry do
   @moduledoc """
   Events of the road of a job, with the interface of the `telemetry` library (Debian does not
-  carry it), kept as small as what is used.
+  carry it), kept as small as what is used. `Koma.Telemetry.Events` is the list of them.
 
-  A handler runs in the process that executes the event. One that raises is detached and logged.
-
-  | event | measurements | metadata |
-  |---|---|---|
-  | `[:koma, :job, :accepted]` | `count` | `id`, `task`, `model` |
-  | `[:koma, :job, :started]` | `queue_ms` | `id`, `task`, `model`, `attempt`, `node` |
-  | `[:koma, :job, :retrying]` | `count` | `id`, `task`, `model`, `attempt`, `code` |
-  | `[:koma, :job, :finished]` | `duration_ms` | `id`, `task`, `model`, `state`, `code` |
-  | `[:koma, :queue, :refused]` | `count` | `model`, `code` |
-  | `[:koma, :model_node, :up]` | `count` | `node`, `family` |
-  | `[:koma, :model_node, :down]` | `count` | `node`, `family`, `code`, `reason` |
-  | `[:koma, :model_node, :stats]` | the numbers of a `stats` message | `node`, `family` |
-  | `[:koma, :store, :compacted]` | `bytes_before`, `bytes_after` | – |
-  | `[:koma, :cache, :hit]`, `[:koma, :cache, :miss]` | `count` | – |
-  | `[:koma, :store, :collected]` | `jobs`, `files`, `bytes` | – |
+  A handler runs in the process that executes the event, so it must be quick. One that raises is
+  detached and logged.
   """
   use GenServer
   require Logger
 
+  alias Koma.Telemetry.Events
+
   @table __MODULE__
+  # In tests an event that nobody documented is an error; elsewhere it harms no job.
+  @strict Mix.env() == :test
 
   @type event :: [atom, ...]
   @type handler :: (event, map, map, term -> any)
+  @type attachment :: {id :: term, [event], handler, config :: term}
 
-  @doc "Starts the owner of the table of handlers."
-  @spec start_link(term) :: GenServer.on_start()
-  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+  @doc "Starts the owner of the table of handlers; those given are there after every start."
+  @spec start_link([attachment]) :: GenServer.on_start()
+  def start_link(attachments) do
+    GenServer.start_link(__MODULE__, attachments, name: __MODULE__)
+  end
+
+  @doc "Every event that is executed."
+  @spec events() :: [event]
+  def events, do: Enum.map(Events.all(), & &1.event)
 
   @doc "Calls `handler` with `config` for each of `events`; `id` must be new."
   @spec attach(term, [event], handler, term) :: :ok | {:error, :already_exists}
   def attach(id, events, handler, config) do
-    GenServer.call(__MODULE__, {:attach, id, events, handler, config})
+    GenServer.call(__MODULE__, {:attach, {id, events, handler, config}})
   end
 
   @doc "Takes the handler away."
@@ -44,6 +42,8 @@ defmodule Koma.Telemetry do
   @doc "Tells every handler of `event`. Harmless while nothing is started."
   @spec execute(event, map, map) :: :ok
   def execute(event, measurements, metadata) do
+    check(event, measurements, metadata)
+
     for {_event, id, handler, config} <- handlers(event) do
       try do
         handler.(event, measurements, metadata, config)
@@ -61,6 +61,12 @@ defmodule Koma.Telemetry do
     :ok
   end
 
+  if @strict do
+    defp check(event, measurements, metadata), do: Events.check!(event, measurements, metadata)
+  else
+    defp check(_event, _measurements, _metadata), do: :ok
+  end
+
   defp handlers(event) do
     :ets.lookup(@table, event)
   rescue
@@ -68,17 +74,18 @@ defmodule Koma.Telemetry do
   end
 
   @impl GenServer
-  def init(nil) do
+  def init(attachments) do
     @table = :ets.new(@table, [:bag, :named_table, :protected, read_concurrency: true])
-    {:ok, MapSet.new()}
+    Enum.each(attachments, &insert/1)
+    {:ok, MapSet.new(attachments, &elem(&1, 0))}
   end
 
   @impl GenServer
-  def handle_call({:attach, id, events, handler, config}, _from, ids) do
+  def handle_call({:attach, {id, _, _, _} = attachment}, _from, ids) do
     if MapSet.member?(ids, id) do
       {:reply, {:error, :already_exists}, ids}
     else
-      for event <- events, do: :ets.insert(@table, {event, id, handler, config})
+      insert(attachment)
       {:reply, :ok, MapSet.put(ids, id)}
     end
   end
@@ -86,5 +93,9 @@ defmodule Koma.Telemetry do
   def handle_call({:detach, id}, _from, ids) do
     :ets.match_delete(@table, {:_, id, :_, :_})
     {:reply, :ok, MapSet.delete(ids, id)}
+  end
+
+  defp insert({id, events, handler, config}) do
+    for event <- events, do: :ets.insert(@table, {event, id, handler, config})
   end
 end

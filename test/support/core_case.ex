@@ -32,7 +32,8 @@ defmodule Koma.CoreCase do
     Options.put(options)
 
     if GenServer.whereis(Koma.Telemetry) == nil do
-      start_supervised!(Koma.Telemetry)
+      start_supervised!(Koma.Metrics)
+      start_supervised!({Koma.Telemetry, Koma.Metrics.handlers()})
       start_supervised!(Koma.Job.Followers)
     end
 

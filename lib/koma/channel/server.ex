@@ -9,6 +9,7 @@ defmodule Koma.Channel.Server do
   alias Koma.Channel
   alias Koma.Channel.{Join, Outbox, Preview}
   alias Koma.Socket.Serializer
+  alias Koma.Telemetry
 
   # Most topics wait most of the time; a hibernated process is some hundred words.
   @hibernate_after_ms 200
@@ -64,10 +65,12 @@ defmodule Koma.Channel.Server do
 
     case state.module.join(join.argument, message.payload, caller) do
       {:ok, response, pushes, inner} ->
+        count(state, [:koma, :channel, :joined], %{})
         tell(state, {:joined, reply(state, message.ref, :ok, response)})
         {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
 
       {:error, error} ->
+        count(state, [:koma, :channel, :refused], %{code: error.code})
         tell(state, {:refused, reply(state, message.ref, :error, Channel.refusal(error))})
         {:stop, :normal, state}
     end
@@ -130,6 +133,12 @@ defmodule Koma.Channel.Server do
 
   defp reply(state, ref, status, response) do
     Serializer.reply(state.join_ref, ref, state.topic, status, response)
+  end
+
+  # The rest of the topic is an id, or whatever a client sent.
+  defp count(state, event, metadata) do
+    [kind | _id] = String.split(state.topic, ":", parts: 2)
+    Telemetry.execute(event, %{count: 1}, Map.put(metadata, :topic, kind))
   end
 
   defp tell(state, what), do: send(state.socket, {:koma_channel, self(), what})

@@ -9,7 +9,7 @@ defmodule Koma.HTTP.Artifacts do
 
   @behaviour Koma.HTTP.Handler
 
-  alias Koma.Error
+  alias Koma.{Error, Telemetry}
   alias Koma.HTTP.{Body, ETag, Range, Reply}
   alias Koma.Store.Artifacts
 
@@ -112,12 +112,14 @@ defmodule Koma.HTTP.Artifacts do
   end
 
   defp send_part(req, artifact, headers, :whole) do
+    count_read(req, artifact, artifact.bytes)
     :cowboy_req.reply(200, headers, {:sendfile, 0, artifact.bytes, artifact.path}, req)
   end
 
   defp send_part(req, artifact, headers, {:ok, {offset, length}}) do
     part = "bytes #{offset}-#{offset + length - 1}/#{artifact.bytes}"
     headers = Map.put(headers, "content-range", part)
+    count_read(req, artifact, length)
     :cowboy_req.reply(206, headers, {:sendfile, offset, length, artifact.path}, req)
   end
 
@@ -126,6 +128,14 @@ defmodule Koma.HTTP.Artifacts do
     details = [field: "range", value: header(req, "range"), bound: artifact.bytes]
     error = Error.new("range_not_satisfiable", message, details)
     Reply.error(req, error, %{"content-range" => "bytes */#{artifact.bytes}"})
+  end
+
+  defp count_read(req, artifact, bytes) do
+    if :cowboy_req.method(req) == "GET" do
+      Telemetry.execute([:koma, :artifact, :read], %{bytes: bytes}, %{id: artifact.id})
+    end
+
+    :ok
   end
 
   defp headers(artifact, tag) do

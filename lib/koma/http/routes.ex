@@ -1,7 +1,7 @@
 defmodule Koma.HTTP.Routes do
   @moduledoc "Paths to handlers: the one table."
 
-  alias Koma.HTTP.{Artifacts, Handler, Health, Jobs, Models, NotFound, Pipelines}
+  alias Koma.HTTP.{Artifacts, Handler, Health, Jobs, Metrics, Models, NotFound, Pipelines}
 
   @routes [
     {"/socket/websocket", Koma.Socket.Handler, :socket},
@@ -15,7 +15,8 @@ defmodule Koma.HTTP.Routes do
     {"/v1/pipelines/:id/events", Handler, {Pipelines, :events}},
     {"/v1/models", Handler, {Models, :collection}},
     {"/health/live", Handler, {Health, :live}},
-    {"/health/ready", Handler, {Health, :ready}}
+    {"/health/ready", Handler, {Health, :ready}},
+    {"/metrics", Handler, {Metrics, :all}}
   ]
 
   @doc "The table in Cowboy's form; the web pages of `priv/static` where they exist."

@@ -7,7 +7,7 @@ defmodule Koma.Job.Keeper do
   use GenServer
   require Logger
 
-  alias Koma.{Error, Queue, Store}
+  alias Koma.{Error, Queue, Store, Telemetry}
   alias Koma.Job.{Attempt, Followers, Processes, Record, Server}
 
   @max_crashes 3
@@ -49,7 +49,7 @@ defmodule Koma.Job.Keeper do
   defp ended(state, id, reason) do
     with {:ok, record} <- Store.Jobs.fetch(id),
          false <- Record.ended?(record) do
-      Logger.error("the process of #{id} died: #{inspect(reason, limit: 20)}")
+      Logger.error("the process of #{id} died: #{inspect(reason, limit: 20)}", job: id)
       crashes = Map.update(state.crashes, id, 1, &(&1 + 1))
       start(record, %{state | crashes: crashes})
     else
@@ -96,6 +96,9 @@ defmodule Koma.Job.Keeper do
     :ok = Store.Jobs.append(Record.apply(record, event), event)
     Followers.tell(record.id, event)
     Followers.ended(record.id)
+    about = record |> Map.take([:id, :task, :model]) |> Map.put(:state, "failed")
+    measured = %{duration_ms: event.at - record.created_at}
+    Telemetry.execute([:koma, :job, :finished], measured, Map.put(about, :code, error.code))
     %{state | crashes: Map.delete(state.crashes, record.id)}
   end
 

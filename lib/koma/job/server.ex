@@ -257,7 +257,8 @@ defmodule Koma.Job.Server do
 
       {:again, error} ->
         data = %{"attempt" => state.attempt, "code" => error.code, "message" => error.message}
-        measure(state, :retrying, %{count: 1}, %{attempt: state.attempt, code: error.code})
+        about = %{attempt: state.attempt, code: error.code}
+        measure(state, [:koma, :job, :retrying], %{count: 1}, about)
         {:noreply, state |> emit("retrying", data) |> enqueue()}
     end
   end
@@ -270,7 +271,7 @@ defmodule Koma.Job.Server do
 
   defp started(state, total, estimate_ms) do
     metadata = %{attempt: state.attempt, node: state.lease.node}
-    measure(state, :started, %{queue_ms: now() - state.queued_at}, metadata)
+    measure(state, [:koma, :job, :started], %{queue_ms: now() - state.queued_at}, metadata)
 
     data = %{
       "attempt" => state.attempt,
@@ -309,7 +310,8 @@ defmodule Koma.Job.Server do
     state = emit(state, type, data)
     Followers.ended(state.record.id)
     duration = System.system_time(:millisecond) - state.record.created_at
-    measure(state, :finished, %{duration_ms: duration}, %{state: type, code: code})
+    about = %{state: type, code: code}
+    measure(state, [:koma, :job, :finished], %{duration_ms: duration}, about)
     state
   end
 
@@ -360,7 +362,7 @@ defmodule Koma.Job.Server do
 
   defp measure(%{record: record}, event, measurements, metadata) do
     common = Map.take(record, [:id, :task, :model])
-    Telemetry.execute([:koma, :job, event], measurements, Map.merge(common, metadata))
+    Telemetry.execute(event, measurements, Map.merge(common, metadata))
   end
 
   defp to_map(%{record: %{state: "queued"} = record, lease: nil}) do

@@ -10,16 +10,19 @@ defmodule Koma.ModelNode.Catalogue do
 
   alias Koma.{Error, Schema}
   alias Koma.ModelNode.Spec
-  alias Koma.Wire.Messages.Ready
+  alias Koma.Wire.Messages.{Ready, Stats}
 
   @table __MODULE__
   # A model node that failed this often in a row is down, not restarting.
   @hopeful_failures 5
 
   defmodule Row do
-    @moduledoc "How one model node is. `ready` is its last answer to `load`."
+    @moduledoc """
+    How one model node is. `ready` is its last answer to `load`; `load_ms`, how long its process took
+    for that, and `stats`, what it told last, are those of the process that runs.
+    """
     @enforce_keys [:spec, :phase]
-    defstruct [:spec, :phase, :ready, :error, failures: 0]
+    defstruct [:spec, :phase, :ready, :error, :load_ms, :stats, failures: 0]
 
     @type phase :: :waiting | :hello | :loading | :ready | :killing
     @type t :: %__MODULE__{
@@ -27,6 +30,8 @@ defmodule Koma.ModelNode.Catalogue do
             phase: phase,
             ready: Ready.t() | nil,
             error: Error.t() | nil,
+            load_ms: non_neg_integer | nil,
+            stats: Stats.t() | nil,
             failures: non_neg_integer
           }
   end

@@ -13,8 +13,8 @@ defmodule Koma.ModelNode.Server do
   use GenServer
   require Logger
 
-  alias Koma.{Error, Options, Telemetry}
-  alias Koma.ModelNode.{Backoff, Catalogue, Handshake, Health, OsProcess, Pending}
+  alias Koma.{Error, Options}
+  alias Koma.ModelNode.{Backoff, Catalogue, Handshake, Health, OsProcess, Pending, Report}
   alias Koma.Wire.Messages
   alias Koma.Wire.Messages.{Cancel, Failed, Log, Ping, Pong, Ready, Stats}
 
@@ -34,8 +34,10 @@ defmodule Koma.ModelNode.Server do
     :process,
     :timer,
     :health,
+    :started_at,
     :ready,
     :ready_at,
+    :stats,
     :doom,
     phase: :waiting,
     failures: 0,
@@ -141,8 +143,8 @@ defmodule Koma.ModelNode.Server do
 
   defp start_process(state) do
     process = OsProcess.start(state.spec.name, command(state.options), env(state.options))
-    state = %{state | process: process, doom: nil, ready_at: nil}
-    state = %{state | served: false, flushing: false}
+    state = %{state | process: process, started_at: now(), ready_at: nil, stats: nil}
+    state = %{state | doom: nil, served: false, flushing: false}
 
     state
     |> phase(:hello)
@@ -167,7 +169,11 @@ defmodule Koma.ModelNode.Server do
   end
 
   defp timeout(:kill, state), do: gone(state, "could not be killed within #{@kill_timeout_ms} ms")
-  defp timeout(:restart, state), do: start_process(state)
+
+  defp timeout(:restart, state) do
+    Report.restarted(state.spec, state.doom)
+    start_process(state)
+  end
 
   defp ping(state) do
     {seq, health} = Health.ping(state.health)
@@ -230,15 +236,14 @@ defmodule Koma.ModelNode.Server do
     end
   end
 
-  defp take(%Log{level: level, message: message}, state) do
-    Logger.log(String.to_existing_atom(level), "#{state.spec.name}: #{message}")
+  defp take(%Log{} = log, state) do
+    Report.line(state.spec, log)
     state
   end
 
   defp take(%Stats{} = stats, state) do
-    metadata = %{node: state.spec.name, family: state.spec.family}
-    Telemetry.execute([:koma, :model_node, :stats], Map.from_struct(stats), metadata)
-    state
+    Report.stats(state.spec, stats)
+    publish(%{state | stats: stats})
   end
 
   defp take(%{id: id} = message, %{phase: :ready} = state) when is_binary(id) do
@@ -257,9 +262,7 @@ defmodule Koma.ModelNode.Server do
   # --- up and down
 
   defp up(state, ready) do
-    Logger.info("#{state.spec.name} is ready on #{ready.device} (#{ready.dtype})")
-    metadata = %{node: state.spec.name, family: state.spec.family}
-    Telemetry.execute([:koma, :model_node, :up], %{count: 1}, metadata)
+    Report.up(state.spec, ready, now() - state.started_at)
 
     %{state | ready: ready, ready_at: now(), health: Health.new(now())}
     |> phase(:ready)
@@ -294,9 +297,8 @@ defmodule Koma.ModelNode.Server do
     failures = if recovered?(state), do: 1, else: state.failures + 1
     pause = pause_ms(failures, state.options)
     error = state.doom || Error.new("node_crashed", how)
-    story = "#{error.message} (#{error.code}); again in #{pause} ms"
-    Logger.error("#{state.spec.name} is gone: #{story}")
-    tell_down(state, error)
+    Report.down(state.spec, error, pause, Pending.ids(state.pending))
+    state = tell(state, {:node_down, state.spec.name})
     lost = Pending.lose(state.pending, lost(error, state.spec))
     state = %{state | process: nil, failures: failures, doom: error, pending: lost}
     state |> phase(:waiting) |> timer(pause, :restart)
@@ -304,19 +306,6 @@ defmodule Koma.ModelNode.Server do
 
   defp pause_ms(failures, %Options{restart_min_ms: min, restart_max_ms: max}) do
     Backoff.delay_ms(failures, min, max, :rand.uniform())
-  end
-
-  defp tell_down(state, error) do
-    _state = tell(state, {:node_down, state.spec.name})
-
-    metadata = %{
-      node: state.spec.name,
-      family: state.spec.family,
-      code: error.code,
-      reason: error.message
-    }
-
-    Telemetry.execute([:koma, :model_node, :down], %{count: 1}, metadata)
   end
 
   # Jobs know two fates of their model node; the rest is for the log.
@@ -330,16 +319,20 @@ defmodule Koma.ModelNode.Server do
   defp recovered?(%{ready_at: at}), do: now() - at > @recovered_ms
 
   defp phase(state, phase) do
-    state = %{state | phase: phase}
+    publish(%{state | phase: phase})
+  end
 
+  defp publish(state) do
     row = %Catalogue.Row{
       spec: state.spec,
-      phase: phase,
+      phase: state.phase,
       ready: state.ready,
       failures: state.failures
     }
 
-    Catalogue.put(%{row | error: if(phase != :ready, do: state.doom)})
+    error = if state.phase != :ready, do: state.doom
+    load_ms = state.ready_at && state.ready_at - state.started_at
+    Catalogue.put(%{row | error: error, load_ms: load_ms, stats: state.stats})
     state
   end
 

@@ -17,7 +17,7 @@ defmodule Koma.Pipeline.Server do
 
   require Logger
 
-  alias Koma.{Caller, Error, Follower}
+  alias Koma.{Caller, Error, Follower, Telemetry}
   alias Koma.Job.Event
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Stage}
   alias Koma.Store.Artifacts
@@ -168,6 +168,8 @@ defmodule Koma.Pipeline.Server do
     # This one counts as live: whoever waits for its end shall find it.
     live = MapSet.new(Koma.Pipeline.Supervisor.live())
     :ok = Files.prune(max(Koma.Options.get().retention_jobs - 1, 0), live)
+    measured = %{duration_ms: System.system_time(:millisecond) - state.record.created_at}
+    Telemetry.execute([:koma, :pipeline, :ended], measured, Map.take(state.record, [:id, :state]))
     {:stop, :normal, state}
   end
 

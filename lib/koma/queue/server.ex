@@ -21,11 +21,13 @@ defmodule Koma.Queue.Server do
     :line,
     :update_ms,
     :timer,
+    :depth,
     cost: Cost.new(),
     rate: Rate.new(),
     news: News.new(),
     owners: %{},
     refs: %{},
+    since: %{},
     draining: false
   ]
 
@@ -51,13 +53,13 @@ defmodule Koma.Queue.Server do
 
   def handle_call({:admit, %Ticket{} = ticket}, {pid, _tag}, state) do
     case Line.promise(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work)) do
-      {:ok, line} -> {:reply, :ok, own(%{state | line: line}, ticket.id, pid)}
+      {:ok, line} -> {:reply, :ok, own(admitted(%{state | line: line}), ticket.id, pid)}
       {:full, bound, jobs} -> {:reply, {:error, overloaded(state, bound, jobs)}, state}
     end
   end
 
   def handle_call({:enqueue, %Ticket{id: id} = ticket}, {pid, _tag}, state) do
-    state = state |> disown(id) |> own(id, pid)
+    state = state |> disown(id) |> own(id, pid) |> wait(id)
     line = Line.put(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work))
     position = Line.last_position(line, ticket)
     state = update_later(%{state | line: line, news: told(state, id, position)})
@@ -68,6 +70,13 @@ defmodule Koma.Queue.Server do
 
   def handle_call({:position, id}, _from, state) do
     {:reply, Line.position(state.line, id), state}
+  end
+
+  def handle_call(:depth, _from, state) do
+    # Monotonic times are often negative: no default, but nil for nobody.
+    oldest = state.since |> Map.values() |> Enum.min(fn -> nil end)
+    oldest_ms = if oldest, do: now() - oldest, else: 0
+    {:reply, %{jobs: Line.size(state.line), oldest_ms: oldest_ms}, state}
   end
 
   def handle_call({:drain, draining}, _from, state) do
@@ -98,10 +107,10 @@ defmodule Koma.Queue.Server do
 
   # --- turns
 
-  defp pump(%{draining: true} = state), do: state
+  defp pump(%{draining: true} = state), do: tell_depth(state)
 
   defp pump(state) do
-    state = state |> serve(:alone) |> serve(:shared)
+    state = state |> serve(:alone) |> serve(:shared) |> tell_depth()
 
     if Line.size(state.line) == 0,
       do: %{state | rate: Rate.idle(state.rate)},
@@ -183,10 +192,31 @@ defmodule Koma.Queue.Server do
   defp leave(state, id) do
     # A model node may be kept free for it.
     if Line.first_alone(state.line) == {:ok, id}, do: Scheduler.withdraw(state.family)
-    forget(%{state | line: Line.delete(state.line, id)}, id)
+    %{state | line: Line.delete(state.line, id)} |> forget(id) |> tell_depth()
   end
 
-  defp forget(state, id), do: disown(%{state | news: News.forget(state.news, id)}, id)
+  defp wait(state, id), do: %{state | since: Map.put(state.since, id, now())}
+
+  defp forget(state, id) do
+    disown(%{state | news: News.forget(state.news, id), since: Map.delete(state.since, id)}, id)
+  end
+
+  # --- telemetry
+
+  defp admitted(state) do
+    Telemetry.execute([:koma, :queue, :admitted], %{count: 1}, %{model: state.family})
+    state
+  end
+
+  defp tell_depth(state) do
+    depth = Line.size(state.line)
+
+    if depth != state.depth do
+      Telemetry.execute([:koma, :queue, :depth], %{jobs: depth}, %{model: state.family})
+    end
+
+    %{state | depth: depth}
+  end
 
   defp now, do: System.monotonic_time(:millisecond)
 end

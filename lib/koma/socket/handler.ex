@@ -11,6 +11,7 @@ defmodule Koma.Socket.Handler do
 
   alias Koma.HTTP.{Auth, Reply}
   alias Koma.Socket.Connection
+  alias Koma.Telemetry
 
   # Up to here a frame is read and refused with a code; beyond, Cowboy closes with 1009.
   @hard_max_frame_bytes 2 * Connection.max_frame_bytes()
@@ -59,6 +60,7 @@ defmodule Koma.Socket.Handler do
   def websocket_init(connection) do
     {:ok, _owner} = Registry.register(@registry, :sockets, nil)
     schedule_idle_check()
+    Telemetry.execute([:koma, :socket, :opened], %{count: 1}, %{})
     {[], connection, :hibernate}
   end
 
@@ -91,11 +93,18 @@ defmodule Koma.Socket.Handler do
   # We have sent a close frame. A socket that is closed while bytes of the client are unread
   # resets the connection, and the client might never read the frame: so they are read away.
   @impl true
-  def terminate(reason, _req, _connection) when reason == :stop or elem(reason, 0) == :error do
-    if reason == {:error, :closed}, do: :ok, else: linger(now() + @linger_ms)
+  def terminate(reason, _req, _connection) do
+    Telemetry.execute([:koma, :socket, :closed], %{count: 1}, %{reason: kind(reason)})
+    if linger?(reason), do: linger(now() + @linger_ms), else: :ok
   end
 
-  def terminate(_reason, _req, _connection), do: :ok
+  # What Cowboy adds (codes and texts of clients, stack traces) has no bounds.
+  defp kind(reason) when is_tuple(reason), do: elem(reason, 0)
+  defp kind(reason), do: reason
+
+  defp linger?(:stop), do: true
+  defp linger?({:error, :closed}), do: false
+  defp linger?(reason), do: kind(reason) == :error
 
   defp linger(deadline) do
     receive do

@@ -8,7 +8,7 @@ defmodule Koma.Store.Artifacts do
   never travel between processes: writers write, and readers get a path.
   """
 
-  alias Koma.{Error, Options}
+  alias Koma.{Error, Options, Telemetry}
   alias Koma.Store.{Collector, Folder, Grace, MediaType, Temporary}
 
   @chunk 256 * 1024
@@ -178,6 +178,14 @@ defmodule Koma.Store.Artifacts do
   # Both files are whole before they get their names, the type first: a file with a final name
   # always has its type, and two processes that store the same bytes write the same.
   defp place(from, id, media_type) do
+    with {:ok, artifact, status} <- move(from, id, media_type) do
+      metadata = %{id: id, media_type: artifact.media_type, status: status}
+      Telemetry.execute([:koma, :artifact, :stored], %{bytes: artifact.bytes}, metadata)
+      {:ok, artifact, status}
+    end
+  end
+
+  defp move(from, id, media_type) do
     case Grace.renew(id) do
       :ok ->
         _adopted_twice = File.rm(from)

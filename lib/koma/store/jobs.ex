@@ -82,6 +82,16 @@ defmodule Koma.Store.Jobs do
     end
   end
 
+  @doc "How many jobs have not ended, by model and state."
+  @spec count_live() :: %{{model :: String.t(), state :: String.t()} => pos_integer}
+  def count_live do
+    # Only these two fields leave the table: records may be large.
+    live = [{:==, {:map_get, :finished_at, :"$1"}, nil}]
+    pattern = {:_, :"$1"}
+    fields = {{{:map_get, :model, :"$1"}, {:map_get, :state, :"$1"}}}
+    @records |> :ets.select([{pattern, live, [fields]}]) |> Enum.frequencies()
+  end
+
   @doc "Every record for which `keep?` is true, newest first."
   @spec list((Record.t() -> boolean)) :: [Record.t()]
   def list(keep?) do

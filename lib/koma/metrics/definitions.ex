@@ -1,0 +1,116 @@
+defmodule Koma.Metrics.Definitions do
+  @moduledoc """
+  Every metric: the one list. It is printed in docs/telemetry.md, where a test holds it to this one.
+  """
+
+  defmodule Definition do
+    @moduledoc "One metric. `read` metrics are states, asked for at each scrape."
+    @enforce_keys [:name, :type, :labels, :help]
+    defstruct [:name, :type, :labels, :help, buckets: []]
+
+    @type t :: %__MODULE__{
+            name: atom,
+            type: :counter | :gauge | :histogram,
+            labels: [atom],
+            help: String.t(),
+            buckets: [number]
+          }
+  end
+
+  # Waits and runs last from milliseconds (toy, cache) to many minutes (a video on a CPU).
+  @seconds [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800]
+
+  # name, type, labels, help
+  @definitions [
+    # jobs
+    {:koma_jobs_accepted_total, :counter, [:family, :task], "Jobs accepted."},
+    {:koma_jobs_refused_total, :counter, [:family, :code],
+     "Requests refused; family is empty where none was found."},
+    {:koma_jobs_ended_total, :counter, [:family, :task, :state, :code],
+     "Jobs ended; code is empty for those that completed."},
+    {:koma_job_retries_total, :counter, [:family, :code],
+     "Attempts lost, after which jobs wait again."},
+    {:koma_jobs, :gauge, [:family, :state], "Jobs that have not ended."},
+    {:koma_job_queue_wait_seconds, :histogram, [:family],
+     "Time in the queue before an attempt started."},
+    {:koma_job_duration_seconds, :histogram, [:family, :state],
+     "Time from the acceptance of a job to its end."},
+    # queues
+    {:koma_queue_jobs, :gauge, [:family], "Jobs that wait in the queue."},
+    {:koma_queue_oldest_wait_seconds, :gauge, [:family],
+     "How long the job has waited that joined the queue first; 0 while nobody waits."},
+    # model nodes
+    {:koma_model_node_up, :gauge, [:family, :node],
+     "1 while the model node can take jobs, else 0."},
+    {:koma_model_node_deaths_total, :counter, [:family, :node, :code],
+     "Processes of the model node that are gone."},
+    {:koma_model_node_restarts_total, :counter, [:family, :node],
+     "Processes started in place of one that is gone."},
+    {:koma_model_node_load_seconds, :gauge, [:family, :node],
+     "Time from the start of the latest process until it could take jobs."},
+    {:koma_model_node_slots, :gauge, [:family, :node], "Jobs that can run at the same time."},
+    {:koma_model_node_running, :gauge, [:family, :node], "Jobs that run."},
+    {:koma_model_node_forwards_total, :counter, [:family, :node], "Forward passes."},
+    {:koma_model_node_rows_total, :counter, [:family, :node],
+     "Rows of forward passes: the forward passes that jobs would have taken one by one. " <>
+       "Rows by forwards is the mean batch size."},
+    {:koma_model_node_forwards_saved_total, :counter, [:family, :node],
+     "Rows less forwards: the forward passes saved by sharing."},
+    {:koma_model_node_batch_rows, :gauge, [:family, :node], "Rows of the latest forward pass."},
+    {:koma_model_node_step_seconds, :gauge, [:family, :node], "Time of the latest forward pass."},
+    {:koma_model_node_memory_bytes, :gauge, [:family, :node], "Resident memory of the process."},
+    {:koma_model_node_device_memory_bytes, :gauge, [:family, :node],
+     "Memory that it holds on its accelerator."},
+    # edge
+    {:koma_sockets, :gauge, [], "WebSockets that are open."},
+    {:koma_sockets_opened_total, :counter, [], "WebSockets opened."},
+    {:koma_sockets_closed_total, :counter, [:reason], "WebSockets closed."},
+    {:koma_channels, :gauge, [], "Topics that are joined."},
+    {:koma_channels_joined_total, :counter, [:topic],
+     "Topics joined, by what stands before the colon."},
+    {:koma_pipelines_ended_total, :counter, [:state], "Pipelines ended."},
+    # store
+    {:koma_artifacts_stored_total, :counter, [:status], "Artifacts stored, created or existed."},
+    {:koma_artifacts_stored_bytes_total, :counter, [], "Bytes of artifacts that were new."},
+    {:koma_artifacts_read_bytes_total, :counter, [], "Bytes of artifacts sent to clients."},
+    {:koma_artifacts_collected_bytes_total, :counter, [],
+     "Bytes of artifacts that were deleted."},
+    {:koma_cache_requests_total, :counter, [:result],
+     "Requests looked up in the cache of results."},
+    # the BEAM
+    {:koma_beam_memory_bytes, :gauge, [:kind], "Memory of the gateway."},
+    {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},
+    {:koma_beam_ports, :gauge, [], "Ports of the BEAM."},
+    {:koma_beam_run_queue, :gauge, [], "Processes of the BEAM that are ready to run and wait."},
+    {:koma_beam_uptime_seconds, :gauge, [], "Time since the gateway was started."}
+  ]
+
+  @doc "The list."
+  @spec all() :: [Definition.t()]
+  def all do
+    for {name, type, labels, help} <- @definitions do
+      buckets = if type == :histogram, do: @seconds, else: []
+      %Definition{name: name, type: type, labels: labels, help: help, buckets: buckets}
+    end
+  end
+
+  @doc "The upper bounds of the buckets of every histogram, in seconds."
+  @spec seconds() :: [number]
+  def seconds, do: @seconds
+
+  @doc "The table for the documentation: one row per metric."
+  @spec to_markdown() :: String.t()
+  def to_markdown do
+    rows =
+      for {name, type, labels, help} <- @definitions do
+        "| `#{name}` | #{type} | #{names(labels)} | #{help} |"
+      end
+
+    ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    |> Enum.concat(rows)
+    |> Enum.join("\n")
+  end
+
+  defp names([]), do: "–"
+  defp names(labels), do: Enum.map_join(labels, ", ", &"`#{&1}`")
+end

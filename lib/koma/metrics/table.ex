@@ -1,0 +1,74 @@
+defmodule Koma.Metrics.Table do
+  @moduledoc """
+  Counters and histograms in one ETS table, counted by whoever executes an event: an update is
+  one or two atomic operations, without a process in between. Without the table nothing is counted.
+
+  A histogram is one row of integers: a count for each bucket, one for what is beyond the last, and
+  the sum in ms, so that whoever reads it sees whole observations.
+  """
+
+  alias Koma.Metrics.Definitions
+
+  @table __MODULE__
+  @bounds List.to_tuple(Definitions.seconds())
+  @buckets tuple_size(@bounds)
+  # The key, a count for each bucket, one for what is beyond; then the sum.
+  @sum_at @buckets + 3
+
+  @type labels :: [String.t()]
+  @typedoc "Counts for each bucket and beyond, not summed up, and the sum in seconds."
+  @type histogram :: {[non_neg_integer], float}
+  @type values :: %{(metric :: atom) => [{labels, number | histogram}]}
+
+  @doc "Makes the table, owned by the calling process."
+  @spec create() :: :ok
+  def create do
+    options = [:named_table, :public, write_concurrency: :auto, decentralized_counters: true]
+    @table = :ets.new(@table, options)
+    :ok
+  end
+
+  @doc "Adds to a counter."
+  @spec add(atom, labels, non_neg_integer) :: :ok
+  def add(name, labels, n \\ 1), do: update({name, labels}, {2, n}, 1)
+
+  @doc "Puts a duration in ms into a histogram."
+  @spec observe_ms(atom, labels, non_neg_integer) :: :ok
+  def observe_ms(name, labels, ms) do
+    at = bucket(ms / 1000, 0) + 2
+    update({name, labels}, [{at, 1}, {@sum_at, ms}], @buckets + 2)
+  end
+
+  defp update(key, operation, columns) do
+    _new = :ets.update_counter(@table, key, operation, Tuple.duplicate(0, columns + 1))
+    :ok
+  rescue
+    ArgumentError -> :ok
+  end
+
+  defp bucket(_seconds, @buckets), do: @buckets
+  defp bucket(seconds, n) when seconds <= elem(@bounds, n), do: n
+  defp bucket(seconds, n), do: bucket(seconds, n + 1)
+
+  @doc "Every value by metric."
+  @spec read() :: values
+  def read do
+    rows()
+    |> Enum.sort()
+    |> Enum.group_by(fn row -> row |> elem(0) |> elem(0) end, &value/1)
+  end
+
+  defp rows do
+    :ets.tab2list(@table)
+  rescue
+    ArgumentError -> []
+  end
+
+  defp value({{_name, labels}, n}), do: {labels, n}
+
+  defp value(row) do
+    [{_name, labels} | numbers] = Tuple.to_list(row)
+    {counts, [sum]} = Enum.split(numbers, @buckets + 1)
+    {labels, {counts, sum / 1000}}
+  end
+end
