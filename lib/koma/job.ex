@@ -47,9 +47,20 @@ defmodule Koma.Job do
   end
 
   defp run(record, submitter) do
-    with :ok <- Queue.admit(record.model, ticket(record)),
+    with :ok <- admit(record),
          :ok <- store(record) do
       {:ok, start(record, submitter)}
+    end
+  end
+
+  # Who joins a run needs no place.
+  defp admit(record) do
+    case Queue.admit(record.model, ticket(record)) do
+      {:error, %{code: "overloaded"}} = refused ->
+        if Processes.joinable?(record), do: :ok, else: refused
+
+      admitted_or_draining ->
+        admitted_or_draining
     end
   end
 
@@ -67,7 +78,7 @@ defmodule Koma.Job do
     pid = Processes.start(record, submitter)
     Keeper.watch(record.id, pid)
 
-    case live(record.id, &Server.get/1, &Record.to_map/1) do
+    case live(record.id, &Server.get(&1, record.id), &Record.to_map/1) do
       {:ok, job} -> job
       # Ended and forgotten already.
       {:error, _not_found} -> Record.to_map(record)
@@ -83,14 +94,14 @@ defmodule Koma.Job do
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
   def cancel(id, caller) do
     with {:ok, _record} <- owned(id, caller),
-         {:ok, :ok} <- live(id, &Server.cancel/1, fn _ended -> :ok end),
+         {:ok, :ok} <- live(id, &Server.cancel(&1, id), fn _ended -> :ok end),
          do: :ok
   end
 
   @doc "Reads a job."
   @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def get(id, caller) do
-    with {:ok, _record} <- owned(id, caller), do: live(id, &Server.get/1, &Record.to_map/1)
+    with {:ok, _record} <- owned(id, caller), do: live(id, &Server.get(&1, id), &Record.to_map/1)
   end
 
   @doc """
@@ -124,7 +135,7 @@ defmodule Koma.Job do
 
       stored = fn record -> {Record.to_map(record), Store.Jobs.events(id, after_seq), nil} end
 
-      with {:ok, {job, events, preview}} <- live(id, &Server.catch_up(&1, after_seq), stored) do
+      with {:ok, {job, events, preview}} <- live(id, &Server.catch_up(&1, id, after_seq), stored) do
         Followers.skip(id, job["seq"])
         if Lifecycle.terminal?(job["state"]), do: Followers.leave(id)
         {:ok, job, events, preview}
@@ -141,7 +152,7 @@ defmodule Koma.Job do
   def unsubscribe(id) do
     Followers.leave(id)
     # Whatever its process sends, it has sent before it answers this.
-    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.leave/1)
+    with pid when is_pid(pid) <- Processes.whereis(id), do: call(pid, &Server.leave(&1, id))
     Followers.forget(id)
   end
 
@@ -154,7 +165,7 @@ defmodule Koma.Job do
     Queue.drain(true)
     Koma.Scheduler.await_idle(timeout_ms)
     # A slot is free when Python is done; the job is done when its outputs are stored, too.
-    Enum.each(Processes.all(), fn pid -> call(pid, &Server.get/1) end)
+    Enum.each(Processes.all(), fn {id, pid} -> call(pid, &Server.get(&1, id)) end)
   end
 
   # One key cannot see the jobs of another, not even that they exist.
@@ -173,7 +184,7 @@ defmodule Koma.Job do
   # unless so many ended since that it was forgotten.
   defp live(id, ask, stored) do
     with pid when is_pid(pid) <- Processes.whereis(id),
-         {:ok, answer} <- call(pid, ask) do
+         {:ok, answer} when answer != :ended <- call(pid, ask) do
       {:ok, answer}
     else
       _not_live -> stored(id, ask, stored)

@@ -92,6 +92,23 @@ defmodule Koma.Faults.RestartTest do
     end
   end
 
+  test "SIGKILL of the BEAM loses none of the jobs that share a run; each is answered once", %{
+    dir: dir
+  } do
+    params = %{"steps" => 40, "step_ms" => 20, "seed" => 7}
+    {port, ids} = other_beam(dir, 20, params, share_results: true)
+    kill_beam(port)
+    start_core(dir, share_results: true, wait: false)
+    all = for id <- ids, do: await_end(id)
+
+    for events <- all do
+      assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+      assert milestones(events) == ~w(queued started retrying queued started completed)
+    end
+
+    assert [_one] = all |> Enum.map(&digest/1) |> Enum.uniq()
+  end
+
   test "a hung model node does not outlive a BEAM that was killed", %{dir: dir} do
     {port, [_id]} = other_beam(dir, 1, %{"fail" => "hang_gil", "fail_at" => 2})
     kill_beam(port)
@@ -108,9 +125,9 @@ defmodule Koma.Faults.RestartTest do
   end
 
   # A gateway in an operating system process of its own, with `count` accepted jobs, some running.
-  defp other_beam(dir, count, params) do
+  defp other_beam(dir, count, params, overrides \\ []) do
     script = """
-    options = Koma.CoreCase.options(#{inspect(dir)}, [])
+    options = Koma.CoreCase.options(#{inspect(dir)}, #{inspect(overrides)})
     Koma.Options.put(options)
     {:ok, _} = Supervisor.start_link([Koma.Telemetry, Koma.Job.Followers], strategy: :one_for_one)
     {:ok, _} = Koma.Core.start_link(options)

@@ -34,7 +34,7 @@ defmodule Koma.Properties.LifecycleTest do
     assert_raise FunctionClauseError, fn -> Record.apply(record(), event) end
 
     assert_raise MatchError, fn ->
-      Record.apply(record(), %{event | seq: 1, type: "progress"})
+      Record.apply(record(), %{event | seq: 1, type: "started"})
     end
   end
 

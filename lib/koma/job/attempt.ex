@@ -2,16 +2,17 @@ defmodule Koma.Job.Attempt do
   @moduledoc "One run of a job on a model node: what it is sent, and the folder of its outputs."
 
   alias Koma.{Error, Store}
-  alias Koma.Job.{Followers, Record}
+  alias Koma.Job.Record
   alias Koma.Store.Artifacts
   alias Koma.Wire.Messages.Submit
 
   @doc "Makes the folder and the message for attempt number `attempt`."
-  @spec prepare(Record.t(), pos_integer) :: {:ok, Submit.t()} | {:error, Error.t()}
-  def prepare(%Record{} = record, attempt) do
+  @spec prepare(Record.t(), pos_integer, previews? :: boolean) ::
+          {:ok, Submit.t()} | {:error, Error.t()}
+  def prepare(%Record{} = record, attempt, previews?) do
     with {:ok, inputs} <- inputs(record.inputs),
          {:ok, dir} <- make_dir(Store.work_dir(record.id, attempt)) do
-      {:ok, submit(record, attempt, inputs, dir)}
+      {:ok, submit(record, attempt, inputs, dir, previews?)}
     end
   end
 
@@ -26,7 +27,7 @@ defmodule Koma.Job.Attempt do
     :ok
   end
 
-  defp submit(record, attempt, inputs, dir) do
+  defp submit(record, attempt, inputs, dir, previews?) do
     %Submit{
       id: record.id,
       attempt: attempt,
@@ -34,7 +35,7 @@ defmodule Koma.Job.Attempt do
       params: record.params,
       inputs: inputs,
       output_dir: dir,
-      previews: record.priority == "interactive" or Followers.any?(record.id)
+      previews: previews?
     }
   end
 

@@ -7,8 +7,6 @@ defmodule Koma.Job.Cached do
   @doc "Stores the job as completed with the result of an earlier one; its only event says `cached`."
   @spec answer(Record.t(), Cache.result()) :: {:ok, Record.t()} | {:error, Koma.Error.t()}
   def answer(%Record{} = record, result) do
-    record = seeded(record, result.seed)
-
     data = %{
       "outputs" => result.outputs,
       "seed" => result.seed,
@@ -40,11 +38,4 @@ defmodule Koma.Job.Cached do
        do: Cache.put(record),
        else: :ok
   end
-
-  # Where the seed could be any, it is the one of the result.
-  defp seeded(%Record{params: %{"seed" => _drawn}} = record, seed) do
-    %{record | params: Map.put(record.params, "seed", seed), seed: seed}
-  end
-
-  defp seeded(record, _seed), do: record
 end

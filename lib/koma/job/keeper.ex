@@ -77,13 +77,13 @@ defmodule Koma.Job.Keeper do
     pid = Processes.start(record, nil)
     state = monitor(state, record.id, pid)
 
-    await_queued(pid)
+    await_queued(pid, record.id)
     state
   end
 
   # It has joined its queue when it answers: the stored order stays the order of the queue.
-  defp await_queued(pid) do
-    _job = Server.get(pid)
+  defp await_queued(pid, id) do
+    _job = Server.get(pid, id)
     :ok
   catch
     :exit, _its_monitor_tells -> :ok

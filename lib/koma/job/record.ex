@@ -90,7 +90,7 @@ defmodule Koma.Job.Record do
   defp effect(record, %Event{type: "completed", data: data, at: at}) do
     seed = data["seed"] || record.seed
     record = %{record | outputs: data["outputs"], timings: data["timings"], finished_at: at}
-    %{record | seed: seed, cached: data["cached"] == true}
+    %{record | seed: seed, params: put_seed(record, seed), cached: data["cached"] == true}
   end
 
   defp effect(record, %Event{type: type, data: data, at: at})
@@ -99,6 +99,10 @@ defmodule Koma.Job.Record do
   end
 
   defp effect(record, _event), do: record
+
+  # Where any seed would do, the result may have another than was drawn for the job.
+  defp put_seed(%{params: %{"seed" => _drawn} = params}, seed), do: %{params | "seed" => seed}
+  defp put_seed(%{params: params}, _seed), do: params
 
   @doc "A record that was stored by an earlier version, with the fields that came since."
   @spec upgrade(t) :: t

@@ -30,6 +30,16 @@ defmodule Koma.Job.Retry do
     end
   end
 
+  @doc "What is told of an attempt that ran when the gateway stopped: it costs the job nothing."
+  @spec stopped(Record.t()) :: map
+  def stopped(%Record{attempt: attempt}) do
+    %{
+      "attempt" => attempt,
+      "code" => "unavailable",
+      "message" => "The gateway stopped while the job ran; it is run again"
+    }
+  end
+
   @doc "An attempt was lost: whether the job is run again, and what it is told."
   @spec lost(Record.t(), Error.t(), pos_integer) :: {:again | :failed, Error.t()}
   def lost(%Record{losses: losses}, %Error{} = error, max_attempts) do

@@ -1,113 +1,120 @@
 defmodule Koma.Job.Server do
   @moduledoc """
-  One live job: waits in the queue, runs on a model node, tells its subscribers what happens, and
-  ends. Everything that happens is an event: checked against the lifecycle table, stored, then
-  told, in this order, so that nobody ever saw something that is not stored.
+  One run: waits in the queue, runs on a model node, tells its jobs what happens, and ends. It
+  begins with one job; equal requests (the same fingerprint) may join, and the run ends at the
+  latest when the last of its jobs does.
 
-  `record` is what is stored; the rest is needed only while the job is live: `attempt` counts
-  dispatches (it is the fence against messages of an earlier attempt), `lease` is the slot that
-  the job holds, `ref` the monitor of its model node.
+  `record` is the run: the job with which it began, whose id it has towards queue and model node,
+  and which goes on changing when that job has been cancelled and others have not. `members` are
+  the live jobs (`Koma.Job.Members`). `attempt` counts dispatches (it is the fence against
+  messages of an earlier attempt), `lease` is the slot that the run holds, `ref` the monitor of
+  its model node.
   """
   use GenServer, restart: :temporary
   require Logger
 
-  alias Koma.{Error, ModelNode, Options, Queue, Scheduler, Store, Telemetry}
-  alias Koma.Job.{Attempt, Audience, Cached, Event, Followers, Outputs, Preview, Record, Retry}
+  alias Koma.{Error, ModelNode, Options, Queue, Scheduler, Store}
+  alias Koma.Job.{Attempt, Audience, Cached, Event, Followers, Members, Outputs, Preview}
+  alias Koma.Job.{Processes, Record, Retry, Story}
   alias Koma.Queue.{Cost, Ticket}
   alias Koma.Scheduler.Lease
   alias Koma.Wire.Messages
 
-  @enforce_keys [:record, :attempt, :audience]
-  defstruct [
-    :record,
-    :attempt,
-    :audience,
-    :lease,
-    :ref,
-    :preview,
-    :queued_at,
-    :started_at,
-    total: 0
-  ]
+  # Each writes events of its own, so they are bounded; one more begins another run.
+  @max_members 64
 
-  @type t :: %__MODULE__{record: Record.t(), attempt: non_neg_integer}
+  @enforce_keys [:record, :attempt, :members]
+  defstruct [:record, :attempt, :members, :lease, :ref, :preview, :queued_at, :started_at] ++
+              [total: 0, story: %Story{}]
+
+  @type t :: %__MODULE__{record: Record.t(), attempt: non_neg_integer, members: Members.t()}
 
   @doc """
   Starts the process of a stored job that has not ended; `name` is where it registers, `submitter`
   the process that wants it. It goes on from whatever state is stored: a running job is run again.
+  With `open: true` equal requests may join; `:ignore` if there is such a run already.
   """
-  @spec start_link({Record.t(), GenServer.name(), submitter :: pid | nil}) ::
+  @spec start_link({Record.t(), GenServer.name(), submitter :: pid | nil, open: boolean}) ::
           GenServer.on_start()
-  def start_link({%Record{} = record, name, submitter}) do
-    GenServer.start_link(__MODULE__, {record, submitter}, name: name)
+  def start_link({%Record{} = record, name, submitter, options}) do
+    GenServer.start_link(__MODULE__, {record, submitter, options}, name: name)
   end
 
-  @doc "The job as clients see it."
-  @spec get(GenServer.server()) :: map
-  def get(job), do: GenServer.call(job, :get, :infinity)
+  @doc "A stored job takes part in the run, if it may."
+  @spec join(GenServer.server(), Record.t(), submitter :: pid | nil) :: :ok | :refused
+  def join(run, record, submitter), do: ask(run, {:join, record, submitter})
+
+  @doc "The job as clients see it; this and what follows answer `:ended` for jobs that have."
+  @spec get(GenServer.server(), Members.id()) :: map | :ended
+  def get(run, id), do: ask(run, {:get, id})
 
   @doc "Cancels the job; when this returns, it has ended."
-  @spec cancel(GenServer.server()) :: :ok
-  def cancel(job), do: GenServer.call(job, :cancel, :infinity)
-
-  @doc "Ends the job as failed, whatever it was doing."
-  @spec fail(GenServer.server(), Error.t()) :: :ok
-  def fail(job, error), do: GenServer.call(job, {:fail, error}, :infinity)
+  @spec cancel(GenServer.server(), Members.id()) :: :ok | :ended
+  def cancel(run, id), do: ask(run, {:cancel, id})
 
   @doc """
   What a follower that just joined needs: the job, its events after a number, the latest preview.
   Every later event is told to it, and the job is wanted while it lives or until it leaves.
   """
-  @spec catch_up(GenServer.server(), non_neg_integer) ::
-          {map, [Event.t()], Preview.t() | nil}
-  def catch_up(job, after_seq), do: GenServer.call(job, {:catch_up, after_seq}, :infinity)
+  @spec catch_up(GenServer.server(), Members.id(), non_neg_integer) ::
+          {map, [Event.t()], Preview.t() | nil} | :ended
+  def catch_up(run, id, after_seq), do: ask(run, {:catch_up, id, after_seq})
 
   @doc "The calling process follows the job no longer; what was sent to it, was sent before."
-  @spec leave(GenServer.server()) :: :ok
-  def leave(job), do: GenServer.call(job, :leave, :infinity)
+  @spec leave(GenServer.server(), Members.id()) :: :ok
+  def leave(run, id), do: ask(run, {:leave, id})
+
+  defp ask(run, question), do: GenServer.call(run, question, :infinity)
 
   @impl GenServer
-  def init({record, submitter}) do
-    Logger.metadata(job: record.id)
-    grace_ms = Options.get().absence_ms
-    audience = Audience.new(record, grace_ms, submitter, Followers.pids(record.id))
-    attempt = max(record.attempt, Followers.attempts(record.id))
-    state = %__MODULE__{record: record, attempt: attempt, audience: audience}
-    {:ok, state, {:continue, :enter}}
+  def init({record, submitter, open: open?}) do
+    if not open? or Processes.open(record) == :ok do
+      Logger.metadata(job: record.id)
+      members = Members.add(%{}, record, submitter)
+      attempt = max(record.attempt, Followers.attempts(record.id))
+      state = %__MODULE__{record: record, attempt: attempt, members: members}
+      {:ok, state, {:continue, :enter}}
+    else
+      :ignore
+    end
   end
 
   @impl GenServer
   def handle_continue(:enter, %{record: record} = state) do
-    :ok = start_deadline(record)
-    tell_untold(record)
-
     if record.state == "running",
-      do: {:noreply, interrupted(state)},
+      do: {:noreply, state |> emit("retrying", Retry.stopped(record)) |> enqueue()},
       else: {:noreply, enqueue(state)}
   end
 
   @impl GenServer
-  def handle_call(:get, _from, state), do: {:reply, to_map(state), state}
+  def handle_call({:join, record, submitter}, _from, state) do
+    if joins?(record, state),
+      do: {:reply, :ok, welcome(state, record, submitter)},
+      else: {:reply, :refused, state}
+  end
 
-  def handle_call(:cancel, from, state) do
-    state = state |> let_go() |> cancelled("The job was cancelled")
+  def handle_call({:leave, id}, {pid, _tag}, state) do
+    members = Members.update_audience(state.members, id, &Audience.leave(&1, pid))
+    {:reply, :ok, %{state | members: members}}
+  end
+
+  def handle_call(question, _from, state) when not is_map_key(state.members, elem(question, 1)) do
+    {:reply, :ended, state}
+  end
+
+  def handle_call({:get, id}, _from, state), do: {:reply, to_map(state, id), state}
+
+  def handle_call({:cancel, id}, from, state) do
+    state = depart(state, id, "cancelled", Error.new("cancelled", "The job was cancelled"))
     GenServer.reply(from, :ok)
-    {:stop, :normal, state}
+    go_on(state)
   end
 
-  def handle_call({:fail, error}, from, state) do
-    state = state |> let_go() |> failed(error)
-    GenServer.reply(from, :ok)
-    {:stop, :normal, state}
-  end
+  def handle_call({:catch_up, id, after_seq}, {pid, _tag}, state) do
+    members = Members.update_audience(state.members, id, &Audience.follow(&1, pid))
 
-  def handle_call({:catch_up, after_seq}, {pid, _tag}, %{record: record} = state) do
-    state = %{state | audience: Audience.follow(state.audience, pid)}
-    {:reply, {to_map(state), Store.Jobs.events(record.id, after_seq), state.preview}, state}
-  end
-
-  def handle_call(:leave, {pid, _tag}, state) do
-    {:reply, :ok, %{state | audience: Audience.leave(state.audience, pid)}}
+    {:reply, {to_map(state, id), Store.Jobs.events(id, after_seq), state.preview},
+     %{state | members: members}}
   end
 
   @impl GenServer
@@ -135,26 +142,59 @@ defmodule Koma.Job.Server do
   end
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, state) do
-    case Audience.down(state.audience, ref) do
-      {:ok, audience} -> {:noreply, %{state | audience: audience}}
-      :unknown -> {:noreply, state}
-    end
+    {:noreply, %{state | members: Members.down(state.members, ref)}}
   end
 
   def handle_info({:absent, timer}, state) do
-    if Audience.absent?(state.audience, timer) do
-      message = "Nobody followed the job for #{state.audience.grace_ms} ms"
-      {:stop, :normal, state |> let_go() |> cancelled(message)}
-    else
-      {:noreply, state}
+    case Members.absent(state.members, timer) do
+      nil ->
+        {:noreply, state}
+
+      id ->
+        message = "Nobody followed the job for #{state.members[id].audience.grace_ms} ms"
+        state |> depart(id, "cancelled", Error.new("cancelled", message)) |> go_on()
     end
   end
 
-  def handle_info(:deadline, state) do
-    state = let_go(state)
-    message = "The deadline of #{state.record.deadline_ms} ms passed"
-    {:stop, :normal, ended(state, "expired", Error.new("expired", message))}
+  def handle_info({:deadline, id}, state) when is_map_key(state.members, id) do
+    message = "The deadline of #{state.members[id].record.deadline_ms} ms passed"
+    state |> depart(id, "expired", Error.new("expired", message)) |> go_on()
   end
+
+  def handle_info({:deadline, _of_a_job_that_ended}, state), do: {:noreply, state}
+
+  # --- jobs that come and go
+
+  # Who is interactive does not wait behind those who are not, and wants previews.
+  defp joins?(record, state) do
+    map_size(state.members) < @max_members and
+      (state.record.priority == "interactive" or record.priority == "batch")
+  end
+
+  defp welcome(state, %Record{id: id} = record, submitter) do
+    :ok = Processes.join(id)
+    # It may have been promised a place before there was a run to join.
+    Queue.leave(record.model, id)
+    place = %{"position" => position(state) || 1, "wait_ms" => nil}
+    happened = [{"queued", place} | Story.events(state.story)]
+    members = Members.join(state.members, record, submitter, happened)
+    if map_size(members) == @max_members, do: Processes.close(state.record)
+    %{state | members: members}
+  end
+
+  # One job ends and the run goes on, unless it was the last.
+  defp depart(state, id, type, error) do
+    if map_size(state.members) == 1 do
+      state |> let_go() |> ended(type, error)
+    else
+      members = Members.finish(state.members, [id], type, Error.to_map(error), error.code)
+      :ok = Processes.leave(id)
+      %{state | members: members}
+    end
+  end
+
+  defp go_on(%{members: members} = state) when members == %{}, do: {:stop, :normal, state}
+  defp go_on(state), do: {:noreply, state}
 
   # --- waiting
 
@@ -166,17 +206,6 @@ defmodule Koma.Job.Server do
     |> emit("queued", %{"position" => position, "wait_ms" => wait_ms})
   end
 
-  # The gateway stopped while the job ran; nobody is to blame, so it costs the job nothing.
-  defp interrupted(%{record: record} = state) do
-    data = %{
-      "attempt" => record.attempt,
-      "code" => "unavailable",
-      "message" => "The gateway stopped while the job ran; it is run again"
-    }
-
-    state |> emit("retrying", data) |> enqueue()
-  end
-
   # --- running
 
   defp dispatch(state, lease) do
@@ -184,7 +213,9 @@ defmodule Koma.Job.Server do
 
     :ok = Followers.attempted(state.record.id, state.attempt)
 
-    case Attempt.prepare(state.record, state.attempt) do
+    previews? = state.record.priority == "interactive" or Members.followed?(state.members)
+
+    case Attempt.prepare(state.record, state.attempt, previews?) do
       {:ok, submit} ->
         ModelNode.submit(lease.pid, submit)
         {:noreply, %{state | ref: Process.monitor(lease.pid)}}
@@ -200,14 +231,9 @@ defmodule Koma.Job.Server do
   end
 
   defp model_node(%Messages.Progress{} = progress, state) do
-    data = %{
-      "phase" => progress.phase,
-      "step" => progress.step,
-      "total" => progress.total,
-      "eta_ms" => progress.eta_ms,
-      "attempt" => state.attempt
-    }
-
+    data = Map.take(progress, [:phase, :step, :total, :eta_ms])
+    data = for {name, value} <- data, into: %{}, do: {Atom.to_string(name), value}
+    data = Map.put(data, "attempt", state.attempt)
     {:noreply, emit(%{ensure_started(state) | total: progress.total}, "progress", data)}
   end
 
@@ -219,7 +245,7 @@ defmodule Koma.Job.Server do
   defp model_node(%Messages.Preview{} = preview, state) do
     fields = preview |> Map.from_struct() |> Map.delete(:id) |> Map.put(:total, state.total)
     preview = struct!(Preview, fields)
-    Followers.show(state.record.id, preview)
+    Members.show(state.members, preview)
     {:noreply, %{state | preview: preview}}
   end
 
@@ -258,7 +284,7 @@ defmodule Koma.Job.Server do
       {:again, error} ->
         data = %{"attempt" => state.attempt, "code" => error.code, "message" => error.message}
         about = %{attempt: state.attempt, code: error.code}
-        measure(state, [:koma, :job, :retrying], %{count: 1}, about)
+        Members.measure(state.members, [:koma, :job, :retrying], %{count: 1}, about)
         {:noreply, state |> emit("retrying", data) |> enqueue()}
     end
   end
@@ -271,7 +297,13 @@ defmodule Koma.Job.Server do
 
   defp started(state, total, estimate_ms) do
     metadata = %{attempt: state.attempt, node: state.lease.node}
-    measure(state, [:koma, :job, :started], %{queue_ms: now() - state.queued_at}, metadata)
+
+    Members.measure(
+      state.members,
+      [:koma, :job, :started],
+      %{queue_ms: now() - state.queued_at},
+      metadata
+    )
 
     data = %{
       "attempt" => state.attempt,
@@ -305,14 +337,14 @@ defmodule Koma.Job.Server do
   defp failed(state, %Error{} = error), do: ended(state, "failed", error)
   defp ended(state, type, error), do: finish(state, type, Error.to_map(error), error.code)
 
-  defp finish(state, type, data, code) do
-    Attempt.clean_all(state.record, state.attempt)
-    state = emit(state, type, data)
-    Followers.ended(state.record.id)
-    duration = System.system_time(:millisecond) - state.record.created_at
-    about = %{state: type, code: code}
-    measure(state, [:koma, :job, :finished], %{duration_ms: duration}, about)
-    state
+  defp finish(%{record: record} = state, type, data, code) do
+    Attempt.clean_all(record, state.attempt)
+    Processes.close(record)
+    record = Record.apply(record, Record.event(record, type, data))
+    members = Members.finish(state.members, Map.keys(state.members), type, data, code)
+    # The job with which the run began may have ended long before it.
+    Followers.ended(record.id)
+    %{state | record: record, members: members}
   end
 
   # Leaves the queue, or tells the model node to stop. What comes later is of no interest; the
@@ -346,38 +378,22 @@ defmodule Koma.Job.Server do
 
   # --- events
 
+  # To the run, which nobody stores, and to its jobs.
   defp emit(%{record: record} = state, type, data) do
-    event = Record.event(record, type, data)
-    record = Record.apply(record, event)
-    :ok = Store.Jobs.append(record, event)
-    Followers.tell(record.id, event)
-    %{state | record: record}
+    record = Record.apply(record, Record.event(record, type, data))
+    story = Story.note(state.story, type, data)
+    %{state | record: record, story: story, members: Members.emit(state.members, type, data)}
   end
 
-  # The process before this one, or the store, may have died between storing and telling.
-  defp tell_untold(%Record{id: id}) do
-    told = Followers.told(id)
-    if told, do: Enum.each(Store.Jobs.events(id, told), &Followers.tell(id, &1))
+  defp to_map(state, id) do
+    Record.to_map(state.members[id].record, position(state))
   end
 
-  defp measure(%{record: record}, event, measurements, metadata) do
-    common = Map.take(record, [:id, :task, :model])
-    Telemetry.execute(event, measurements, Map.merge(common, metadata))
+  defp position(%{record: %{state: "queued"} = record, lease: nil}) do
+    Queue.position(record.model, record.id)
   end
 
-  defp to_map(%{record: %{state: "queued"} = record, lease: nil}) do
-    Record.to_map(record, Queue.position(record.model, record.id))
-  end
-
-  defp to_map(%{record: record}), do: Record.to_map(record)
-
-  defp start_deadline(%Record{deadline_ms: nil}), do: :ok
-
-  defp start_deadline(%Record{deadline_ms: deadline_ms, created_at: created_at}) do
-    left = created_at + deadline_ms - System.system_time(:millisecond)
-    _timer = Process.send_after(self(), :deadline, max(left, 0))
-    :ok
-  end
+  defp position(_running), do: nil
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -1,0 +1,144 @@
+defmodule Koma.Job.Members do
+  @moduledoc """
+  The live jobs of one run: usually one, more when equal requests joined it. Each has its own
+  record, events, followers, deadline and end; what happens to the run happens to all of them.
+  Used by the process of the run, which has them registered under their ids.
+
+  Everything that happens is an event: checked against the lifecycle table, stored, then told, in
+  this order, so that nobody ever saw something that is not stored.
+  """
+
+  alias Koma.{Options, Store, Telemetry}
+  alias Koma.Job.{Audience, Followers, Lifecycle, Preview, Record, Retry}
+
+  defmodule Member do
+    @moduledoc "One live job of a run, and who wants it."
+    @enforce_keys [:record, :audience]
+    defstruct [:record, :audience]
+    @type t :: %__MODULE__{record: Record.t(), audience: Audience.t()}
+  end
+
+  @type id :: String.t()
+  @type t :: %{id => Member.t()}
+
+  @doc "With one more job; the process of the run gets `{:deadline, id}` when its time is up."
+  @spec add(t, Record.t(), submitter :: pid | nil) :: t
+  def add(members, %Record{id: id} = record, submitter) do
+    :ok = start_deadline(record)
+    tell_untold(id)
+    audience = Audience.new(record, Options.get().absence_ms, submitter, Followers.pids(id))
+    Map.put(members, id, %Member{record: record, audience: audience})
+  end
+
+  @doc "As `add/3`, to a run that is under way: the job is told what has happened, as it counts."
+  @spec join(t, Record.t(), pid | nil, happened :: [{Lifecycle.event(), map}]) :: t
+  def join(members, %Record{id: id} = record, submitter, happened) do
+    lost = if record.state == "running", do: [{"retrying", Retry.stopped(record)}], else: []
+
+    for {type, data} <- lost ++ happened, reduce: add(members, record, submitter) do
+      members -> emit(members, type, data, [id])
+    end
+  end
+
+  @doc "Something happens to all of them, or to those with the given ids."
+  @spec emit(t, Lifecycle.event(), map, [id]) :: t
+  def emit(members, type, data, ids \\ nil) do
+    Enum.reduce(ids || Map.keys(members), members, fn id, members ->
+      Map.update!(members, id, &%{&1 | record: happen(&1.record, type, data)})
+    end)
+  end
+
+  @doc "The end of the jobs with these ids: their last event; they are members no longer."
+  @spec finish(t, [id], Lifecycle.event(), map, code :: String.t() | nil) :: t
+  def finish(members, ids, type, data, code) do
+    for id <- ids, do: finish(members[id].record, type, data, code)
+    Map.drop(members, ids)
+  end
+
+  @doc "Tells the telemetry of each of them."
+  @spec measure(t, Telemetry.event(), map, map) :: :ok
+  def measure(members, event, measurements, metadata) do
+    for {_id, %{record: record}} <- members,
+        do: Telemetry.execute(event, measurements, Map.merge(about(record), metadata))
+
+    :ok
+  end
+
+  @doc "Shows everybody a preview."
+  @spec show(t, Preview.t()) :: :ok
+  def show(members, preview), do: Enum.each(Map.keys(members), &Followers.show(&1, preview))
+
+  @doc "Whether somebody follows one of them."
+  @spec followed?(t) :: boolean
+  def followed?(members), do: Enum.any?(Map.keys(members), &Followers.any?/1)
+
+  @doc "A process follows one of them, or follows it no longer (`Koma.Job.Audience`)."
+  @spec update_audience(t, id, (Audience.t() -> Audience.t())) :: t
+  def update_audience(members, id, change) when is_map_key(members, id) do
+    Map.update!(members, id, &%{&1 | audience: change.(&1.audience)})
+  end
+
+  def update_audience(members, _ended, _change), do: members
+
+  @doc "A monitored process died; nothing changes if it followed none of them."
+  @spec down(t, reference) :: t
+  def down(members, ref) do
+    Enum.find_value(members, members, fn {id, member} ->
+      case Audience.down(member.audience, ref) do
+        {:ok, audience} -> Map.put(members, id, %{member | audience: audience})
+        :unknown -> nil
+      end
+    end)
+  end
+
+  @doc "The job that this timer of absence is about, if it counts; else nil."
+  @spec absent(t, reference) :: id | nil
+  def absent(members, timer) do
+    Enum.find_value(members, fn {id, member} ->
+      if Audience.absent?(member.audience, timer), do: id
+    end)
+  end
+
+  defp finish(record, type, data, code) do
+    record = happen(record, type, data)
+    Followers.ended(record.id)
+    duration = System.system_time(:millisecond) - record.created_at
+    about = Map.merge(about(record), %{state: type, code: code})
+    Telemetry.execute([:koma, :job, :finished], %{duration_ms: duration}, about)
+  end
+
+  defp about(record), do: Map.take(record, [:id, :task, :model])
+
+  defp happen(record, type, data) do
+    event = Record.event(record, type, renumber(data, type, record))
+    record = Record.apply(record, event)
+    :ok = Store.Jobs.append(record, event)
+    Followers.tell(record.id, event)
+    record
+  end
+
+  # A job that joined late, or after a restart, may have more attempts behind it than the run.
+  defp renumber(%{"attempt" => attempt} = data, "started", record) do
+    %{data | "attempt" => max(attempt, record.attempt + 1)}
+  end
+
+  defp renumber(%{"attempt" => _of_the_run} = data, _type, record) do
+    %{data | "attempt" => record.attempt}
+  end
+
+  defp renumber(data, _type, _record), do: data
+
+  # The process before this one, or the store, may have died between storing and telling.
+  defp tell_untold(id) do
+    told = Followers.told(id)
+    if told, do: Enum.each(Store.Jobs.events(id, told), &Followers.tell(id, &1))
+  end
+
+  defp start_deadline(%Record{deadline_ms: nil}), do: :ok
+
+  defp start_deadline(%Record{id: id, deadline_ms: deadline_ms, created_at: created_at}) do
+    left = created_at + deadline_ms - System.system_time(:millisecond)
+    _timer = Process.send_after(self(), {:deadline, id}, max(left, 0))
+    :ok
+  end
+end
