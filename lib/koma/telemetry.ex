@@ -96,6 +96,6 @@ defmodule Koma.Telemetry do
   end
 
   defp insert({id, events, handler, config}) do
-    for event <- events, do: :ets.insert(@table, {event, id, handler, config})
+    true = :ets.insert(@table, for(event <- events, do: {event, id, handler, config}))
   end
 end

@@ -121,6 +121,31 @@ defmodule Koma.MetricsTest do
     assert seen["koma_artifacts_read_bytes_total"] == 1_100
   end
 
+  test "pipelines and what the cache of results answered are counted", %{dir: dir} do
+    port = start_server(dir, share_results: true)
+    stages = [%{"name" => "a", "task" => "toy.run", "params" => %{"steps" => 1, "seed" => 1}}]
+    {:ok, %{"id" => id}} = Koma.Pipeline.submit(%{"stages" => stages, "inputs" => %{}}, %Caller{})
+    ended = ~s(koma_pipelines_ended_total{state="completed"})
+    eventually(fn -> scrape(port)[ended] == 1 end)
+    assert {:ok, %{"state" => "completed"}} = Koma.Pipeline.get(id, %Caller{})
+
+    # A result is kept soon after its job has ended.
+    eventually(fn -> await_same()["cached"] == true end)
+    seen = scrape(port)
+    accepted = seen[~s(koma_jobs_accepted_total{family="toy",task="toy.run"})]
+    assert accepted >= 2
+    assert seen[ended("completed", "")] == accepted
+    assert seen[~s(koma_cache_requests_total{result="hit"})] == 1
+    assert seen[~s(koma_cache_requests_total{result="miss"})] == accepted - 1
+    assert seen[~s(koma_job_queue_wait_seconds_count{family="toy"})] == accepted - 1
+  end
+
+  defp await_same do
+    job = submit!(%{"steps" => 1, "seed" => 1})
+    await_end(job["id"])
+    job
+  end
+
   test "while the core is down /metrics answers with what there is", %{dir: dir} do
     port = start_server(dir)
     await_end(submit!()["id"])

@@ -76,7 +76,8 @@ class Engine:
             self._roster.enter(job, self._estimate_ms(job))
         except Exception as error:
             if not is_expected(error):
-                _log.error("the request of job %s could not be read", message.id, exc_info=error)
+                about = {"job": message.id}
+                _log.error("the request of job %s could not be read", message.id, exc_info=error, extra=about)
             self._emit(failed(message.id, error))
 
     def cancel(self, job_id: str) -> None:
@@ -323,7 +324,8 @@ class Engine:
             return
         job.preview_pending = False
         if len(made.data) > MAX_PREVIEW:
-            _log.warning("a preview of %d bytes was dropped; at most %d fit", len(made.data), MAX_PREVIEW)
+            text = "a preview of %d bytes was dropped; at most %d fit"
+            _log.warning(text, len(made.data), MAX_PREVIEW, extra={"job": job.id})
             return
         self._roster.say(job, Preview(job.id, step, made.media_type, made.data, made.width, made.height))
 
