@@ -21,7 +21,7 @@ def codes() -> dict[str, dict[str, Any]]:
 class KomaError(Exception):
     """An error that can be told to a user.
 
-    ``code`` must be one of :func:`codes`; ``field``, ``value`` and ``bound`` say what was wrong with which input.
+    ``code`` must be one of :func:`codes`; ``field``, ``value`` and ``bound`` say what was wrong.
     """
 
     def __init__(
@@ -39,4 +39,5 @@ class KomaError(Exception):
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as they travel on every wire of Koma."""
         parts = {"field": self.field, "value": self.value, "bound": self.bound}
-        return {"code": self.code, "message": self.message, **{k: v for k, v in parts.items() if v is not None}}
+        told = {name: value for name, value in parts.items() if value is not None}
+        return {"code": self.code, "message": self.message, **told}

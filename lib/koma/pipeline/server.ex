@@ -86,7 +86,7 @@ defmodule Koma.Pipeline.Server do
   def handle_continue(:resume, state) do
     running = for {name, %{state: "running"} = stage} <- state.record.stages, do: {name, stage}
 
-    renew_artifacts(state)
+    :ok = renew_artifacts(state)
 
     running
     |> Enum.reduce(state, fn {name, stage}, state -> follow(state, name, stage.job) end)
@@ -122,7 +122,7 @@ defmodule Koma.Pipeline.Server do
   end
 
   def handle_info(:renew_artifacts, state) do
-    renew_artifacts(state)
+    :ok = renew_artifacts(state)
     {:noreply, state}
   end
 
@@ -133,7 +133,7 @@ defmodule Koma.Pipeline.Server do
   defp renew_artifacts(%__MODULE__{record: record}) do
     made = for {_name, %{"artifact" => id}} <- record.outputs, do: id
     told = Enum.flat_map([record.graph | record.graph.stages], &Map.values(&1.inputs))
-    for id <- made ++ told, is_binary(id), do: Artifacts.renew(id)
+    made |> Enum.concat(told) |> Enum.filter(&is_binary/1) |> Enum.each(&Artifacts.renew/1)
     pause_ms = max(div(Koma.Options.get().grace_ms, 3), 1_000)
     _timer = Process.send_after(self(), :renew_artifacts, pause_ms)
     :ok
