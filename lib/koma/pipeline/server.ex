@@ -139,7 +139,9 @@ defmodule Koma.Pipeline.Server do
     :ok
   catch
     # The core starts again, and with it the time until artifacts are collected.
-    :exit, _no_store -> Process.send_after(self(), :renew_artifacts, 1_000)
+    :exit, _no_store ->
+      _timer = Process.send_after(self(), :renew_artifacts, 1_000)
+      :ok
   end
 
   # Starts what may start, fails what never will, and ends when nothing is left to wait for.
