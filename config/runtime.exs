@@ -14,6 +14,10 @@ import Config
 #   KOMA_QUEUE_BUDGET_MS estimated time in slots that may wait  (3600000)
 #   KOMA_ABSENCE_MS  grace of interactive jobs nobody follows   (5000)
 #   KOMA_DRAIN_MS    how long running jobs may go on at a stop  (10000)
+#   KOMA_RETENTION_MS    how long finished jobs stay            (604800000, 7 days)
+#   KOMA_RETENTION_BYTES of artifacts that jobs keep            (21474836480, 20 GiB)
+#   KOMA_CACHE_BYTES of results for equal requests, 0: none     (4294967296, 4 GiB)
+#   KOMA_SHARE_RESULTS on: equal requests share; off            (on)
 #   KOMA_LOG_LEVEL   debug | info | warning | error             (info)
 if config_env() != :test do
   root = Path.expand("..", __DIR__)
@@ -60,6 +64,10 @@ if config_env() != :test do
     models: models,
     queue_limit: String.to_integer(env.("KOMA_QUEUE_LIMIT", "256")),
     queue_budget_ms: String.to_integer(env.("KOMA_QUEUE_BUDGET_MS", "3600000")),
+    retention_ms: String.to_integer(env.("KOMA_RETENTION_MS", "604800000")),
+    retention_bytes: String.to_integer(env.("KOMA_RETENTION_BYTES", "21474836480")),
+    cache_bytes: String.to_integer(env.("KOMA_CACHE_BYTES", "4294967296")),
+    share_results: env.("KOMA_SHARE_RESULTS", "on") != "off",
     absence_ms: String.to_integer(env.("KOMA_ABSENCE_MS", "5000")),
     drain_ms: String.to_integer(env.("KOMA_DRAIN_MS", "10000"))
 

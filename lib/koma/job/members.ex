@@ -40,10 +40,12 @@ defmodule Koma.Job.Members do
     end
   end
 
-  @doc "Something happens to all of them, or to those with the given ids."
-  @spec emit(t, Lifecycle.event(), map, [id]) :: t
-  def emit(members, type, data, ids \\ nil) do
-    Enum.reduce(ids || Map.keys(members), members, fn id, members ->
+  @doc "Something happens to all of them."
+  @spec emit(t, Lifecycle.event(), map) :: t
+  def emit(members, type, data), do: emit(members, type, data, Map.keys(members))
+
+  defp emit(members, type, data, ids) do
+    Enum.reduce(ids, members, fn id, members ->
       Map.update!(members, id, &%{&1 | record: happen(&1.record, type, data)})
     end)
   end

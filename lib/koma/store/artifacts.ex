@@ -141,7 +141,8 @@ defmodule Koma.Store.Artifacts do
         String.ends_with?(name, ".type"),
         not File.exists?(String.trim_trailing(path, ".type")),
         {:ok, %File.Stat{mtime: mtime}} when mtime < since <- [File.stat(path, time: :posix)],
-        do: File.rm(path)
+        _gone = File.rm(path),
+        do: :swept
 
     :ok
   end

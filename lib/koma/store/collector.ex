@@ -51,7 +51,7 @@ defmodule Koma.Store.Collector do
   end
 
   defp later(%{timer: timer} = state) do
-    if timer, do: Process.cancel_timer(timer)
+    _left = timer && Process.cancel_timer(timer)
     %{state | timer: Process.send_after(self(), :collect, Options.get().collect_ms)}
   end
 
