@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from koma.port.limits import MAX_INLINE_TEXT
-from koma.port.messages import Accepted, Done, Preview, Progress, Token
+from koma.port.messages import Accepted, Done, Preview, Progress, Stats, Token
 from koma.testing.scripted import RunningEngine, ScriptedRunner
 
 
@@ -144,3 +144,13 @@ def test_a_seed_that_nobody_drew_is_drawn_from_the_id_so_that_a_retry_repeats_it
             engine.submit("a", attempt=attempt, seed=None)
             seeds.append(engine.wait_for(Done, "a").seed)
     assert seeds[0] == seeds[1] > 0
+
+
+def test_the_numbers_of_the_last_job_are_told_soon_after_it(tmp_path: Path) -> None:
+    with RunningEngine(ScriptedRunner(), tmp_path) as engine:
+        engine.wait_for(Stats, forwards=0)
+        engine.submit("a", steps=4)
+        engine.wait_for(Done, "a")
+        ended = time.monotonic()
+        engine.wait_for(Stats, forwards=4, running=0, waiting=0)
+        assert time.monotonic() - ended < 5

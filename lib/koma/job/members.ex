@@ -33,6 +33,7 @@ defmodule Koma.Job.Members do
   @doc "As `add/3`, to a run that is under way: the job is told what has happened, as it counts."
   @spec join(t, Record.t(), pid | nil, happened :: [{Lifecycle.event(), map}]) :: t
   def join(members, %Record{id: id} = record, submitter, happened) do
+    Telemetry.execute([:koma, :cache, :join], %{count: 1}, %{})
     lost = if record.state == "running", do: [{"retrying", Retry.stopped(record)}], else: []
 
     for {type, data} <- lost ++ happened, reduce: add(members, record, submitter) do

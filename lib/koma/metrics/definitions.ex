@@ -76,7 +76,7 @@ defmodule Koma.Metrics.Definitions do
     {:koma_artifacts_collected_bytes_total, :counter, [],
      "Bytes of artifacts that were deleted."},
     {:koma_cache_requests_total, :counter, [:result],
-     "Requests looked up in the cache of results."},
+     "Requests looked up among earlier results, and, of the misses, those that joined a run."},
     # the BEAM
     {:koma_beam_memory_bytes, :gauge, [:kind], "Memory of the gateway."},
     {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},

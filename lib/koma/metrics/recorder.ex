@@ -22,6 +22,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :pipeline, :ended],
       [:koma, :cache, :hit],
       [:koma, :cache, :miss],
+      [:koma, :cache, :join],
       [:koma, :store, :collected]
     ]
   end

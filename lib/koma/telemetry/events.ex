@@ -73,6 +73,8 @@ defmodule Koma.Telemetry.Events do
      [:count], []},
     {[:koma, :cache, :miss], "A request could have been answered so, had there been a result.",
      [:count], []},
+    {[:koma, :cache, :join],
+     "A job joined the run of an equal one; it was counted as a miss before.", [:count], []},
     {[:koma, :store, :compacted], "The journal of jobs was written anew.",
      [:bytes_before, :bytes_after], []},
     {[:koma, :store, :collected], "A pass of the collector removed so much.",

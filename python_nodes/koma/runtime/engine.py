@@ -64,6 +64,7 @@ class Engine:
         self._stopping = False
         self._forwards = self._rows = self._last_batch = 0
         self._stats_at = -STATS_IDLE_S
+        self._told = (0, 0, 0)
 
     # Called by the reader of the port.
 
@@ -154,12 +155,17 @@ class Engine:
                 self._roster.begin(job, Phase.STEPPING)
 
     def _stats_due(self) -> float:
-        return self._stats_at + (STATS_BUSY_S if any(self._roster.counts()) else STATS_IDLE_S)
+        # Once more soon after the last job: else its numbers would be ten seconds old.
+        running, waiting = self._roster.counts()
+        busy = running or waiting or self._told != (0, 0, self._forwards)
+        return self._stats_at + (STATS_BUSY_S if busy else STATS_IDLE_S)
 
     def _report(self) -> None:
         if time.monotonic() >= self._stats_due():
+            stats = self.stats()
             self._stats_at = time.monotonic()
-            self._emit(self.stats())
+            self._told = (stats.running, stats.waiting, stats.forwards)
+            self._emit(stats)
 
     # Steps.
 
