@@ -84,8 +84,11 @@ class Client:
         priority: str | None = None,
         on_disconnect: str | None = None,
         deadline: float | None = None,
+        cache: bool | None = None,
     ) -> JobHandle:
         """Submit a job and listen to it; ``inputs`` name artifacts, ``deadline`` is in seconds.
+
+        ``cache`` ``False`` computes anew what the server may have, ``True`` takes a result of any seed.
 
         Raises ``RefusedError`` with the field, value and bound at fault, ``ConnectionLostError`` where the
         connection broke before the reply: the job may have been accepted then.
@@ -98,6 +101,7 @@ class Client:
             priority=priority,
             on_disconnect=on_disconnect,
             deadline_ms=round(deadline * 1000) if deadline is not None else None,
+            cache=cache,
         )
         job = parse(Job, await self.call("submit", request))
         return await self.attach(job.id)
