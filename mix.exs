@@ -4,7 +4,7 @@ defmodule Koma.MixProject do
   # OTP applications that Debian ships only inside its rabbitmq-server package; `make setup`
   # unpacks them into vendor/otp. Where that folder is absent they come from hex instead.
   @vendored "vendor/otp"
-  @vendored_apps ~w(cowboy ranch cowlib prometheus accept quantile_estimator gun recon)a
+  @vendored_apps ~w(cowboy ranch cowlib gun)a
 
   def project do
     use_vendored_apps()
@@ -41,8 +41,7 @@ defmodule Koma.MixProject do
     if vendored?() do
       []
     else
-      [{:cowboy, "~> 2.8"}, {:jiffy, "~> 1.1"}, {:eredis, "~> 1.2"}] ++
-        [{:prometheus, "~> 4.9"}, {:recon, "~> 2.5"}] ++
+      [{:cowboy, "~> 2.8"}, {:jiffy, "~> 1.1"}] ++
         [{:gun, "~> 1.3", only: :test}, {:proper, "~> 1.4", only: :test}]
     end
   end

@@ -10,7 +10,7 @@ debian_packages=(
   erlang-syntax-tools erlang-xmerl erlang-eunit erlang-jiffy erlang-proper erlang-redis-client
   redis-server ffmpeg fonts-noto-color-emoji python3-venv
 )
-otp_applications=(cowboy ranch cowlib prometheus accept quantile_estimator gun recon)
+otp_applications=(cowboy ranch cowlib gun)
 stamps=.cache/setup
 mkdir -p "$stamps"
 
