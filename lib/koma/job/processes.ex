@@ -23,7 +23,7 @@ defmodule Koma.Job.Processes do
   """
   @spec start(Record.t(), submitter :: pid | nil) :: pid
   def start(%Record{} = record, submitter) do
-    case whereis(record.id) || join_run(record, submitter) do
+    case alive(record.id) || join_run(record, submitter) do
       :none -> start_run(record, submitter, record.fingerprint != nil)
       :refused -> start_run(record, submitter, false)
       pid -> pid
@@ -64,6 +64,11 @@ defmodule Koma.Job.Processes do
   @doc "It is no longer."
   @spec leave(String.t()) :: :ok
   def leave(id), do: Registry.unregister(@registry, id)
+
+  # The names of a process are still there for a moment after its death.
+  defp alive(id) do
+    with pid when is_pid(pid) <- whereis(id), do: if(Process.alive?(pid), do: pid)
+  end
 
   defp join_run(%Record{fingerprint: nil}, _submitter), do: :none
 
