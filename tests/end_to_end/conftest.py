@@ -21,8 +21,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def full_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the three real families and their small checkpoints."""
-    with running_server(tmp_path_factory.mktemp("full-server"), {}) as running:
+    """A server with the three real families and their small checkpoints; equal requests compute anew."""
+    environment = {"KOMA_SHARE_RESULTS": "off"}
+    with running_server(tmp_path_factory.mktemp("full-server"), environment) as running:
         yield running
 
 
