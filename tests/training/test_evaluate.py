@@ -144,9 +144,11 @@ def test_what_has_no_checkpoint_is_left_out_and_the_page_says_so(checkpoints: Pa
     assert "judge: objects" in page
 
 
-def test_pictures_have_the_size_of_the_judge(checkpoints: Path, tmp_path: Path) -> None:
+def test_pictures_have_the_size_of_the_checkpoints(checkpoints: Path, tmp_path: Path) -> None:
     assert native_size(checkpoints) == 32
     assert native_size(tmp_path) == 128
+    (tmp_path / "smolvlm2").symlink_to(checkpoints / "smolvlm2")
+    assert native_size(tmp_path) == 32
 
 
 @pytest.mark.parametrize(

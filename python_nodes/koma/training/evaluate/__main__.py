@@ -41,7 +41,8 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=8, help="Samples of each kind.")] = 500,
     batch: Annotated[int, typer.Option(min=1, help="Samples computed at once.")] = 25,
     size: Annotated[
-        int | None, typer.Option(min=32, help="Side of the pictures in pixels [default: the judge's].")
+        int | None,
+        typer.Option(min=32, help="Side in pixels [default: that of the checkpoints]."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:

@@ -77,9 +77,13 @@ class Context:
 
 
 def native_size(checkpoints: Path) -> int:
-    """Return the side in pixels of the judge of these checkpoints, for which all of them were trained."""
-    config = checkpoints / "judge" / "config.json"
-    return int(json.loads(config.read_text())["size"]) if config.is_file() else SIZE
+    """Return the side in pixels for which these checkpoints were trained, as the first of them says."""
+    judge, watcher = (checkpoints / family / "config.json" for family in ("judge", "smolvlm2"))
+    if judge.is_file():
+        return int(json.loads(judge.read_text())["size"])
+    if watcher.is_file():
+        return int(json.loads(watcher.read_text())["vision_config"]["image_size"])
+    return SIZE
 
 
 def prompts(scenes: SceneBatch, medium: Medium, seed: int) -> list[str]:
