@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -35,7 +36,7 @@ def demo(
     try:
         source = input_file(clip or home() / CLIP)
         with running_server(console, out.parent / "server.log", keep) as server:
-            console.print(f"in: {source}")
+            console.print(f"in: {os.path.relpath(source)}")
             common = Common(server.url, previews=out / "previews", force=True)
             run(tell_story(common, source, out, {}), common)
             console.print(
