@@ -48,8 +48,9 @@ out.
 
 - Next-token cross-entropy on the answers only, in the chat format of the processor. {turns} dialogues
   about one clip share its frames: each turn attends to the frames and to itself.
-- Two linear layers guide the eyes: one tells of every patch which object it shows, the other of the
-  tokens of a frame where the objects are. Their loss fades out; they are not part of the checkpoint.{eyes}
+- Three linear layers guide it: one tells of every patch which object it shows, one of the tokens of a
+  frame where the objects are, one of the text model's states at the frames which way they move. Their
+  loss fades out; they are not part of the checkpoint.{eyes}
 - Most clips have 17 frames at 8 a second, seen in {frames} frames; the others vary in length, rate and
   number of frames.
 - Muon for matrices, AdamW for the rest, cosine learning rate, averaged weights, stored in float16.

@@ -53,10 +53,11 @@ def write_report(context: Context, measured: dict[str, list[Figure]], order: lis
 
 
 def _row(figure: Figure) -> str:
+    digits = 2 if figure.unit == "s" else 1
     cells = [
         figure.what,
-        f"{figure.value:.1f} {figure.unit}",
-        f"{figure.low:.1f}-{figure.high:.1f}",
+        f"{figure.value:.{digits}f} {figure.unit}",
+        f"{figure.low:.{digits}f}-{figure.high:.{digits}f}",
         str(figure.n),
         _goal(figure, figure.must),
         _goal(figure, figure.aim),
