@@ -106,13 +106,20 @@ def test_the_demo_writes_its_three_files_says_where_and_stops_its_server(tmp_pat
         httpx.get(f"{url}/health/live")
 
 
+SLOW_TO_LOAD = """
+[%{name: "toy", family: "toy", checkpoint: "toy", count: 1, slots: 1, options: %{"load_ms" => 60_000}}]
+"""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_demo_that_is_interrupted_while_it_starts_leaves_no_server(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
+    models = tmp_path / "models.exs"
+    models.write_text(SLOW_TO_LOAD)
     process = subprocess.Popen(
         [sys.executable, "-m", "koma.cli.main", "demo", "--out", "story"],
-        cwd=tmp_path, env=environment(KOMA_MODELS="toy"), stdin=subprocess.DEVNULL,
+        cwd=tmp_path, env=environment(KOMA_MODELS_FILE=str(models)), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
