@@ -35,6 +35,7 @@ class JudgeRun(Run):
     lr = 2e-3
     warmup = 0.05
     ema_decay = 0.995
+    bfloat16_on_cpu = True
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny

@@ -73,6 +73,8 @@ class Run(ABC):
     muon: bool = True
     clip: float = 1.0
     ema_decay: float = 0.999
+    bfloat16_on_cpu: bool = False
+    """Whether a CPU, too, multiplies in bfloat16: it pays for convolutions, not for small matrices."""
     exported: ClassVar[Mapping[str, str]]
     """Names of `modules()` → where `export` puts their weights, below the checkpoint's folder."""
     progress: float = 0.0
@@ -227,7 +229,8 @@ class _Fitting:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        bfloat16 = self.device.type == "cuda" or self.run.bfloat16_on_cpu
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             loss, figures = self.run.loss(step, self.generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.run.clip, foreach=True)

@@ -59,6 +59,7 @@ class LTXVAERun(Run):
     name = "ltx-vae"
     exported: ClassVar = {"vae": ""}
     ema_decay = 0.998
+    bfloat16_on_cpu = True
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         if size % (2 * SPATIAL_RATIO):
