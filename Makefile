@@ -5,7 +5,7 @@ export PYTHONPATH := python_nodes
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo serve test test-elixir test-python soak check format bench clean
+.PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,10 @@ serve: setup ## start the server in the foreground
 	@env -u OMP_NUM_THREADS mix compile --no-deps-check
 	@env -u OMP_NUM_THREADS $(PYTHON) -m koma.cli.main serve
 
-test: setup test-elixir test-python ## both suites
+test: test-setup test-elixir test-python test-browser ## the three suites: ExUnit, pytest, and the pages in Chromium
+
+test-setup:
+	@scripts/setup.sh --browser
 
 test-elixir:
 	MIX_ENV=test mix test
@@ -30,10 +33,14 @@ test-python:
 	mix compile --no-deps-check
 	$(PYTHON) -m pytest
 
+test-browser:
+	mix compile --no-deps-check
+	node --test tests/browser/all.test.mjs
+
 soak: ## the storms at full size (minutes), with what they measured
 	MIX_ENV=test mix test --only soak
 
-check: setup ## format, warnings as errors, Dialyzer, ruff, mypy, both suites
+check: test-setup ## format, warnings as errors, Dialyzer, ruff, mypy, all suites
 	mix format --check-formatted
 	MIX_ENV=test mix compile --force --warnings-as-errors
 	mix compile --force --warnings-as-errors
@@ -41,7 +48,7 @@ check: setup ## format, warnings as errors, Dialyzer, ruff, mypy, both suites
 	.venv/bin/ruff format --check python_nodes tests
 	.venv/bin/ruff check python_nodes tests
 	.venv/bin/mypy
-	$(MAKE) test-elixir test-python
+	$(MAKE) test-elixir test-python test-browser
 
 format: ## format both languages
 	mix format

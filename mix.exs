@@ -28,7 +28,7 @@ defmodule Koma.MixProject do
   def application do
     [
       mod: {Koma.Application, []},
-      extra_applications: [:logger, :crypto, :ssl, :os_mon, :jiffy, :ranch, :cowboy]
+      extra_applications: [:logger, :eex, :crypto, :ssl, :os_mon, :jiffy, :ranch, :cowboy]
     ]
   end
 

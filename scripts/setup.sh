@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install what Koma needs and is not there yet: Debian packages, OTP applications, Python packages, npm packages.
 # Each part leaves a stamp of what it was made from, so a second run does nothing and needs no network.
+# With --browser also Chromium, which only the tests of the web pages need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,9 @@ debian_packages=(
   erlang-syntax-tools erlang-xmerl erlang-eunit erlang-jiffy erlang-proper erlang-redis-client
   redis-server ffmpeg fonts-noto-color-emoji python3-venv curl
 )
+[ "${1:-}" = --browser ] && debian_packages+=(chromium fonts-inter)
 otp_applications=(cowboy ranch cowlib gun)
+web_clients=(phoenix/priv/static/phoenix.mjs)
 stamps=.cache/setup
 mkdir -p "$stamps"
 
@@ -92,8 +95,18 @@ javascript() {
   stamp javascript "$key"
 }
 
+# The web pages load the official clients from priv/static/vendor, as they come from npm.
+web_clients() {
+  local file
+  mkdir -p priv/static/vendor
+  for file in "${web_clients[@]}"; do
+    cmp -s "node_modules/$file" "priv/static/vendor/${file##*/}" || cp "node_modules/$file" priv/static/vendor/
+  done
+}
+
 debian
 otp
 python
 javascript
+web_clients
 say "everything is in place"

@@ -2,6 +2,7 @@ defmodule Koma.HTTP.Routes do
   @moduledoc "Paths to handlers: the one table."
 
   alias Koma.HTTP.{Artifacts, Handler, Health, Jobs, Metrics, Models, NotFound, Pipelines}
+  alias Koma.HTTP.{Static, Studio}
 
   @routes [
     {"/socket/websocket", Koma.Socket.Handler, :socket},
@@ -16,23 +17,12 @@ defmodule Koma.HTTP.Routes do
     {"/v1/models", Handler, {Models, :collection}},
     {"/health/live", Handler, {Health, :live}},
     {"/health/ready", Handler, {Health, :ready}},
-    {"/metrics", Handler, {Metrics, :all}}
+    {"/metrics", Handler, {Metrics, :all}},
+    {"/", Handler, {Studio, :page}},
+    {"/static/[...]", Static, Static.files()}
   ]
 
-  @doc "The table in Cowboy's form; the web pages of `priv/static` where they exist."
+  @doc "The table in Cowboy's form."
   @spec dispatch() :: :cowboy_router.dispatch_rules()
-  def dispatch do
-    static = :koma |> Application.app_dir("priv/static") |> static()
-    :cowboy_router.compile([{:_, @routes ++ static ++ [{:_, Handler, {NotFound, :any}}]}])
-  end
-
-  defp static(folder) do
-    index = Path.join(folder, "index.html")
-    pages = if File.regular?(index), do: [{"/", :cowboy_static, {:file, index}}], else: []
-
-    files =
-      if File.dir?(folder), do: [{"/static/[...]", :cowboy_static, {:dir, folder}}], else: []
-
-    pages ++ files
-  end
+  def dispatch, do: :cowboy_router.compile([{:_, @routes ++ [{:_, Handler, {NotFound, :any}}]}])
 end
