@@ -18,6 +18,10 @@ defmodule Koma do
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
   def cancel(id, caller), do: ask(fn -> Job.cancel(id, caller) end)
 
+  @doc "Forgets a job that has ended, and lets its artifacts go; `conflict` while it lives."
+  @spec forget(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
+  def forget(id, caller), do: ask(fn -> Job.forget(id, caller) end)
+
   @doc "Reads a job."
   @spec job(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def job(id, caller), do: ask(fn -> Job.get(id, caller) end)

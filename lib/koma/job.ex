@@ -98,6 +98,22 @@ defmodule Koma.Job do
          do: :ok
   end
 
+  @doc """
+  Forgets a job that has ended, as the end of its retention would: nobody can read it any more, and
+  the collector frees those of its artifacts that no other job names. `conflict` while it lives.
+  """
+  @spec forget(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
+  def forget(id, caller) do
+    with {:ok, record} <- owned(id, caller) do
+      if Record.ended?(record), do: Store.Jobs.forget([id]), else: {:error, live_still(record)}
+    end
+  end
+
+  defp live_still(%Record{state: state}) do
+    message = "The job has not ended (it is #{state}); cancel it first"
+    Error.new("conflict", message, field: "state", value: state)
+  end
+
   @doc "Reads a job."
   @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def get(id, caller) do

@@ -130,10 +130,13 @@ defmodule Koma.HTTPTest do
             "/v1/artifacts/../../etc/passwd",
             "/v1/artifacts/" <> String.duplicate("0", 64),
             "/v1/artifacts/%00",
-            "/static/..%2f..%2fmix.exs"
+            "/static/../../mix.exs"
           ] do
         assert {404, _, _} = http(port, "GET", path)
       end
+
+      # Cowboy refuses a slash in disguise as malformed.
+      assert {400, _, ""} = http(port, "GET", "/static/..%2f..%2fmix.exs")
     end
   end
 
@@ -164,6 +167,23 @@ defmodule Koma.HTTPTest do
       assert %{"state" => "cancelled"} = json(http(port, "DELETE", "/v1/jobs/" <> id))
       assert {200, _, _} = http(port, "DELETE", "/v1/jobs/" <> id)
       assert {404, _, _} = http(port, "DELETE", "/v1/jobs/none")
+    end
+
+    test "that ended are forgotten on request, live ones are not", %{port: port} do
+      live =
+        json(
+          submit(port, %{"task" => "toy.run", "params" => %{"steps" => 10_000, "step_ms" => 20}})
+        )
+
+      path = "/v1/jobs/" <> live["id"]
+      assert {409, _, _} = refused = http(port, "DELETE", path <> "?forget=true")
+      assert %{"code" => "conflict", "field" => "state"} = json(refused)["error"]
+      assert {400, _, _} = http(port, "DELETE", path <> "?forget=maybe")
+      assert {200, _, _} = http(port, "DELETE", path)
+      assert {204, _, ""} = http(port, "DELETE", path <> "?forget=true")
+      assert {404, _, _} = http(port, "DELETE", path <> "?forget=true")
+      assert {404, _, _} = http(port, "GET", path)
+      refute Enum.any?(json(http(port, "GET", "/v1/jobs")), &(&1["id"] == live["id"]))
     end
 
     test "bodies that are no job are refused with the right status", %{port: port} do

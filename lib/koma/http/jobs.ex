@@ -1,5 +1,5 @@
 defmodule Koma.HTTP.Jobs do
-  @moduledoc "`/v1/jobs`: submit (and wait), list, read, cancel, follow."
+  @moduledoc "`/v1/jobs`: submit (and wait), list, read, cancel, forget, follow."
 
   @behaviour Koma.HTTP.Handler
 
@@ -12,6 +12,8 @@ defmodule Koma.HTTP.Jobs do
     "task" => {:string, nil},
     "limit" => {{:integer, 1, 1_000}, 100}
   }
+
+  @delete %{"forget" => {{:one_of, ["true", "false"]}, "false"}}
 
   @impl true
   def methods(:collection), do: ["GET", "HEAD", "POST"]
@@ -35,7 +37,9 @@ defmodule Koma.HTTP.Jobs do
   end
 
   def handle(:item, "DELETE", req, caller) do
-    with :ok <- Koma.cancel(id(req), caller), do: read(req, caller)
+    with {:ok, %{"forget" => forget}} <- Params.check(query(req), @delete) do
+      if forget == "true", do: forget(req, caller), else: cancel(req, caller)
+    end
   end
 
   def handle(:item, _get, req, caller), do: read(req, caller)
@@ -43,6 +47,16 @@ defmodule Koma.HTTP.Jobs do
 
   # Who asks over HTTP may poll: unlike a socket, nobody has to stay for the job to go on.
   defp kept(request), do: Map.put_new(request, "on_disconnect", "keep")
+
+  defp cancel(req, caller) do
+    with :ok <- Koma.cancel(id(req), caller), do: read(req, caller)
+  end
+
+  defp forget(req, caller) do
+    with :ok <- Koma.forget(id(req), caller) do
+      {:ok, :cowboy_req.reply(204, Reply.secure(%{}), req)}
+    end
+  end
 
   defp read(req, caller) do
     with {:ok, job} <- Koma.job(id(req), caller), do: {:ok, Reply.json(req, 200, job)}

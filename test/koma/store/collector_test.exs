@@ -38,6 +38,28 @@ defmodule Koma.Store.CollectorTest do
     assert %{files: 0, jobs: 0} = Collector.collect()
   end
 
+  test "a finished job that is forgotten is gone after a restart too, and what it alone named is freed",
+       %{dir: dir} do
+    input = store("input")
+    ids = for _ <- 1..2, do: submit!(@file_output, %{"inputs" => %{"file" => input}})["id"]
+    for id <- ids, do: await_end(id)
+    [forgotten, kept] = ids
+    freed = output(forgotten)
+    Enum.each([input, freed, output(kept)], &age/1)
+
+    assert :ok = Koma.forget(forgotten, %Caller{})
+    assert {:error, %{code: "not_found"}} = Koma.forget(forgotten, %Caller{})
+    assert {:error, %{code: "not_found"}} = Koma.subscribe(forgotten, 0, %Caller{})
+    assert %{files: 1, jobs: 0} = Collector.collect()
+    assert {:error, %{code: "artifact_not_found"}} = Artifacts.fetch(freed)
+    assert {:ok, _artifact} = Artifacts.fetch(input)
+
+    stop_core()
+    start_core(dir)
+    assert {:error, %{code: "not_found"}} = Koma.job(forgotten, %Caller{})
+    assert {:ok, %{"state" => "completed"}} = Koma.job(kept, %Caller{})
+  end
+
   @tag options: [retention_ms: 0]
   test "when the retention of a job ends, it and its outputs are gone, after a restart too", %{
     dir: dir
