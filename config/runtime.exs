@@ -5,6 +5,10 @@ import Config
 #   KOMA_PORT        TCP port, 0 for any free one               (4000)
 #   KOMA_BIND        address to listen on                       (127.0.0.1)
 #   KOMA_PORT_FILE   file that gets the port once it listens    (none)
+#   KOMA_KEYS_FILE   file with the API keys, see docs/security.md (none)
+#   KOMA_KEYS        the same lines, separated by ;             (none)
+#   KOMA_OPEN        on: listen beyond loopback without keys    (off)
+#   KOMA_ORIGINS     further origins whose pages may use it, separated by , (none)
 #   KOMA_DATA        folder of jobs and artifacts               (data)
 #   KOMA_PYTHON      interpreter of the model nodes             (.venv/bin/python)
 #   KOMA_MODELS      "all", or families with an optional count, e.g. "toy:2,amused" (all)
@@ -58,6 +62,10 @@ if config_env() != :test do
     port: String.to_integer(env.("KOMA_PORT", "4000")),
     bind: env.("KOMA_BIND", "127.0.0.1"),
     port_file: env.("KOMA_PORT_FILE", nil),
+    keys_file: env.("KOMA_KEYS_FILE", nil),
+    keys: env.("KOMA_KEYS", nil),
+    open: env.("KOMA_OPEN", "off") == "on",
+    origins: "KOMA_ORIGINS" |> env.("") |> String.split(",", trim: true),
     data_dir: Path.expand(env.("KOMA_DATA", Path.join(root, "data"))),
     python: env.("KOMA_PYTHON", Path.join(root, ".venv/bin/python")),
     python_path: env.("KOMA_PYTHONPATH", Path.join(root, "python_nodes")),

@@ -1,10 +1,21 @@
 defmodule Koma.Caller do
   @moduledoc """
-  Who asks: the id of an API key, or `nil` where keys are not configured, and the process that
-  wants what is asked for: a socket for its topics, `nil` for the process that asks.
+  Who asks: the id of an API key, or `nil` where keys are not configured; what its roles allow;
+  and the process that wants what is asked for: a socket for its topics, `nil` for the process
+  that asks.
+
+  `credential` names the one secret of the key that was shown, without telling it: see
+  `Koma.Access.valid?/1`. Callers are made by `Koma.Access.authenticate/1`.
   """
 
-  defstruct [:key, :process]
+  defstruct [:key, :process, :credential, roles: []]
 
-  @type t :: %__MODULE__{key: String.t() | nil, process: pid | nil}
+  @typedoc "`:operator` may act on the server; `:metrics` may read its metrics."
+  @type role :: :operator | :metrics
+  @type t :: %__MODULE__{
+          key: String.t() | nil,
+          process: pid | nil,
+          credential: binary | nil,
+          roles: [role]
+        }
 end

@@ -14,6 +14,11 @@ defmodule Koma.Options do
     port_file: {:optional_string, nil, "file that gets the port once it listens"},
     edge: {:boolean, true, "whether to listen at all"},
     max_upload_bytes: {:integer, 1, nil, 512 * 1024 * 1024, "largest artifact"},
+    # access
+    keys_file: {:optional_string, nil, "file with the API keys, see Koma.Access.KeyFile"},
+    keys: {:optional_string, nil, "the same as text; both may be given"},
+    open: {:boolean, false, "whether to listen beyond loopback without keys"},
+    origins: {:strings, [], "origins beside the server's own whose pages may use it"},
     # store
     data_dir: {:path, "data", "folder of jobs and artifacts"},
     retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
@@ -33,7 +38,6 @@ defmodule Koma.Options do
       {:integer, 1, nil, 3_600_000, "estimated time in slots that may wait per family"},
     queue_update_ms:
       {:integer, 1, nil, 1_000, "least time between two `queued` events of a waiting job"},
-    key_weights: {:weights, %{}, "shares of API keys by id; the others weigh 1"},
     absence_ms:
       {:integer, 0, nil, 5_000, "how long nobody may follow an interactive job that is not kept"},
     max_attempts:
@@ -61,6 +65,10 @@ defmodule Koma.Options do
           port_file: String.t() | nil,
           edge: boolean,
           max_upload_bytes: pos_integer,
+          keys_file: String.t() | nil,
+          keys: String.t() | nil,
+          open: boolean,
+          origins: [String.t()],
           data_dir: String.t(),
           retention_jobs: non_neg_integer,
           retention_ms: non_neg_integer,
@@ -73,7 +81,6 @@ defmodule Koma.Options do
           queue_limit: pos_integer,
           queue_budget_ms: pos_integer,
           queue_update_ms: pos_integer,
-          key_weights: %{String.t() => pos_integer},
           absence_ms: non_neg_integer,
           max_attempts: pos_integer,
           drain_ms: non_neg_integer,
@@ -165,10 +172,10 @@ defmodule Koma.Options do
       else: {:error, "#{inspect(command)} is not a list of strings"}
   end
 
-  defp check({:weights, _default, _meaning}, weights) when is_map(weights) do
-    if Enum.all?(weights, fn {key, n} -> is_binary(key) and is_integer(n) and n > 0 end),
-      do: {:ok, weights},
-      else: {:error, "#{inspect(weights)} is not a map of keys to positive integers"}
+  defp check({:strings, _default, _meaning}, list) when is_list(list) do
+    if Enum.all?(list, &is_binary/1),
+      do: {:ok, list},
+      else: {:error, "#{inspect(list)} is not a list of strings"}
   end
 
   defp check({:models, _default, _meaning}, entries) when is_list(entries) do

@@ -2,7 +2,7 @@ defmodule Koma.Queue do
   @moduledoc "The queues, one per family: admission, order, position and estimated wait."
   use Supervisor
 
-  alias Koma.{Error, Options}
+  alias Koma.{Access, Error, Options}
   alias Koma.Queue.{Cost, Server, Ticket}
 
   @registry Koma.Queue.Registry
@@ -56,6 +56,16 @@ defmodule Koma.Queue do
     :ok
   end
 
+  @doc "The API keys have other weights from now on; whoever waits keeps their place."
+  @spec weigh(%{String.t() => pos_integer}) :: :ok
+  def weigh(weights) do
+    for family <- families(), do: GenServer.cast(name(family), {:weigh, weights})
+    :ok
+  rescue
+    # While the core starts again: queues take the weights at their start.
+    ArgumentError -> :ok
+  end
+
   @doc "The families that have a queue."
   @spec families() :: [String.t()]
   def families, do: Registry.select(@registry, [{{:"$1", :_, :_}, [], [:"$1"]}])
@@ -80,7 +90,7 @@ defmodule Koma.Queue do
     [
       limit: options.queue_limit,
       budget_ms: options.queue_budget_ms,
-      weights: options.key_weights,
+      weights: Access.weights(),
       update_ms: options.queue_update_ms
     ]
   end

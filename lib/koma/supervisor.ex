@@ -4,7 +4,8 @@ defmodule Koma.Supervisor do
 
       Koma.Supervisor (one_for_one)
       ├── Metrics, Telemetry    what is counted, and from which events
-      ├── Followers             who follows which job; these three outlive a crash of Core
+      ├── Followers             who follows which job
+      ├── Access                who is let in, and how much of what; these four outlive a crash of Core
       ├── Core (rest_for_one)   Store → ModelNodes → Scheduler → Queues → Jobs
       └── Edge                  what listens; calls the façade `Koma` only
 
@@ -28,6 +29,7 @@ defmodule Koma.Supervisor do
       Koma.Metrics,
       {Koma.Telemetry, Koma.Metrics.handlers()},
       Koma.Job.Followers,
+      {Koma.Access, options},
       {Koma.Core, options},
       {Koma.Edge, options}
     ]

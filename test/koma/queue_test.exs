@@ -57,7 +57,7 @@ defmodule Koma.QueueTest do
   end
 
   test "weights of keys decide their shares", %{dir: dir} do
-    start_core(dir, models: [toy(%{slots: 1})], key_weights: %{"heavy" => 3})
+    start_core(dir, models: [toy(%{slots: 1})], keys: key("heavy", "weight=3"))
     blocker = block()
     light = for _ <- 1..6, do: elem(submit_as("light"), 1)["id"]
     heavy = for _ <- 1..6, do: elem(submit_as("heavy"), 1)["id"]

@@ -35,6 +35,7 @@ defmodule Koma.CoreCase do
       start_supervised!(Koma.Metrics)
       start_supervised!({Koma.Telemetry, Koma.Metrics.handlers()})
       start_supervised!(Koma.Job.Followers)
+      start_supervised!({Koma.Access, options})
     end
 
     start_supervised!({Koma.Core, options})
@@ -64,6 +65,17 @@ defmodule Koma.CoreCase do
     ]
 
     Options.new!(Keyword.merge(defaults, overrides))
+  end
+
+  @doc "The secret of the key that `key/2` makes."
+  @spec secret(String.t()) :: String.t()
+  def secret(id), do: "koma_secret_of_" <> id
+
+  @doc "A line of the keys file."
+  @spec key(String.t(), String.t()) :: String.t()
+  def key(id, settings \\ "") do
+    digest = :sha256 |> :crypto.hash(secret(id)) |> Base.encode16(case: :lower)
+    "#{id} sha256:#{digest} #{settings};"
   end
 
   @doc "The toy entry with other fields."

@@ -2,15 +2,74 @@ defmodule Koma.HTTP.Auth do
   @moduledoc """
   Who asks: the one place where a request, WebSocket handshakes included, becomes a `Koma.Caller`.
 
-  API keys cannot be configured yet, so every caller is anonymous and what a client sends as a key
-  (`api_key` in the query, `x-api-key`, `x-auth-token`, a bearer token) is not looked at.
+  A key comes as a bearer token, as `x-api-key` or `x-auth-token`, in the subprotocol that the
+  official clients make of their `authToken`, or as `api_key` in the query; the first of these
+  counts. Cookies are not looked at, so that no page can use the key of somebody's browser.
   """
 
-  alias Koma.{Caller, Error}
+  alias Koma.{Access, Caller, Error}
+
+  # Phoenix's clients: despite its name in the standard alphabet, without padding.
+  @token_protocol "base64url.bearer.phx."
+  @headers ~w(authorization x-api-key x-auth-token sec-websocket-protocol cookie)
 
   @doc "The caller of a request."
   @spec caller(:cowboy_req.req()) :: {:ok, Caller.t()} | {:error, Error.t()}
-  def caller(_req), do: {:ok, %Caller{key: nil}}
+  def caller(req), do: req |> secret() |> Access.authenticate()
+
+  @doc "The caller of a request to what is for anybody: known, or without key and roles."
+  @spec guest(:cowboy_req.req()) :: Caller.t()
+  def guest(req) do
+    secret = secret(req)
+
+    with true <- secret != nil or not Access.keys?(),
+         {:ok, caller} <- Access.authenticate(secret) do
+      caller
+    else
+      _unknown -> %Caller{}
+    end
+  end
+
+  @doc "The request without what it says of keys: what comes later cannot tell it to a log."
+  @spec redact(:cowboy_req.req()) :: :cowboy_req.req()
+  def redact(req) do
+    query = for {name, _value} = pair <- :cowboy_req.parse_qs(req), name != "api_key", do: pair
+    %{req | headers: Map.drop(req.headers, @headers), qs: :cow_qs.qs(query)}
+  end
+
+  defp secret(req) do
+    bearer(:cowboy_req.header("authorization", req, "")) ||
+      :cowboy_req.header("x-api-key", req, nil) ||
+      :cowboy_req.header("x-auth-token", req, nil) ||
+      protocol(:cowboy_req.parse_header("sec-websocket-protocol", req, [])) ||
+      query(req)
+  end
+
+  # The name of the scheme in any case (RFC 9110, 11.1).
+  defp bearer(header) do
+    case String.split(header, " ", parts: 2, trim: true) do
+      [scheme, token] -> if String.downcase(scheme) == "bearer", do: String.trim(token)
+      _other -> nil
+    end
+  end
+
+  defp protocol(offered) do
+    Enum.find_value(offered, fn protocol ->
+      with @token_protocol <> token <- protocol,
+           {:ok, secret} <- Base.decode64(token, padding: false) do
+        secret
+      else
+        _other -> nil
+      end
+    end)
+  end
+
+  defp query(req) do
+    with {"api_key", secret} when is_binary(secret) <-
+           List.keyfind(:cowboy_req.parse_qs(req), "api_key", 0),
+         do: secret,
+         else: (_none -> nil)
+  end
 
   @doc """
   Refuses pages of other sites: browsers let any page open a WebSocket or send a form here, and tell its origin.

@@ -8,7 +8,7 @@ defmodule Koma.HTTP.Handler do
 
   require Logger
 
-  alias Koma.{Caller, Error}
+  alias Koma.{Access, Caller, Error}
   alias Koma.HTTP.{Auth, Reply}
 
   @behaviour :cowboy_handler
@@ -23,6 +23,13 @@ defmodule Koma.HTTP.Handler do
 
   @doc "The methods of an action."
   @callback methods(action) :: [String.t()]
+
+  @doc """
+  Who an action is for: callers that are let in (`:key`, the default), those who may read the
+  metrics, or anybody.
+  """
+  @callback access(action) :: :key | :metrics | :public
+  @optional_callbacks access: 1
 
   @doc "Serves a request whose method is one of `c:methods/1`."
   @callback handle(action, method :: String.t(), :cowboy_req.req(), Caller.t()) :: result
@@ -46,8 +53,8 @@ defmodule Koma.HTTP.Handler do
 
     with :ok <- check_method(method, resource.methods(action)),
          :ok <- check_origin(method, req),
-         {:ok, caller} <- Auth.caller(req) do
-      resource.handle(action, method, req, caller)
+         {:ok, caller} <- caller(access(resource, action), req) do
+      resource.handle(action, method, Auth.redact(req), caller)
     end
   catch
     # Cowboy's way to say that a part of the request cannot be read.
@@ -78,6 +85,19 @@ defmodule Koma.HTTP.Handler do
       details = [field: "method", value: method, bound: allow]
       {:error, Error.new("method_not_allowed", message, details), %{"allow" => allow}}
     end
+  end
+
+  defp access(resource, action) do
+    if function_exported?(resource, :access, 1), do: resource.access(action), else: :key
+  end
+
+  defp caller(:public, req), do: {:ok, Auth.guest(req)}
+  defp caller(:key, req), do: Auth.caller(req)
+
+  defp caller(:metrics, req) do
+    with {:ok, caller} <- Auth.caller(req),
+         :ok <- Access.check_metrics(caller),
+         do: {:ok, caller}
   end
 
   # Reading is left to the browser's own rule; what changes something must come from our pages.

@@ -11,6 +11,9 @@ defmodule Koma.HTTP.Metrics do
   def methods(:all), do: ["GET", "HEAD"]
 
   @impl true
+  def access(:all), do: :metrics
+
+  @impl true
   def handle(:all, _get, req, _caller) do
     headers = %{"content-type" => Text.content_type(), "cache-control" => "no-store"}
     {:ok, :cowboy_req.reply(200, Reply.secure(headers), Metrics.scrape(), req)}

@@ -7,6 +7,9 @@ defmodule Koma.HTTP.NotFound do
   def methods(:any), do: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
   @impl true
+  def access(:any), do: :public
+
+  @impl true
   def handle(:any, _method, req, _caller) do
     message = "There is no route of this path."
     details = [field: "path", value: :cowboy_req.path(req)]

@@ -14,8 +14,14 @@ defmodule Koma.HTTP.Reply do
   @doc "`{\"error\": {code, message, …}}` with the status that errors.json gives the code."
   @spec error(:cowboy_req.req(), Error.t(), map) :: :cowboy_req.req()
   def error(req, %Error{} = error, headers \\ %{}) do
-    headers = headers |> Map.merge(retry_after(error)) |> Map.merge(connection(error))
-    json(req, Error.status(error.code), %{"error" => Error.to_map(error)}, headers)
+    error(req, Error.status(error.code), error, headers)
+  end
+
+  @doc "The same with another status."
+  @spec error(:cowboy_req.req(), pos_integer, Error.t(), map) :: :cowboy_req.req()
+  def error(req, status, error, headers) do
+    headers = Enum.reduce([retry_after(error), about(error)], headers, &Map.merge(&2, &1))
+    json(req, status, %{"error" => Error.to_map(error)}, headers)
   end
 
   @doc "Headers that every answer has: no guessing of types, no frames of other sites."
@@ -28,11 +34,13 @@ defmodule Koma.HTTP.Reply do
   end
 
   # Nobody wants to read the rest of such a body.
-  defp connection(%Error{code: code}) when code in ["too_large", "request_timeout"] do
+  defp about(%Error{code: code}) when code in ["too_large", "request_timeout"] do
     %{"connection" => "close"}
   end
 
-  defp connection(_error), do: %{}
+  # RFC 9110, 15.5.2 asks for it.
+  defp about(%Error{code: "unauthorized"}), do: %{"www-authenticate" => "Bearer"}
+  defp about(_error), do: %{}
 
   # Whole seconds, rounded up: a client that comes earlier only meets the same answer.
   defp retry_after(%Error{retry_after_ms: nil}), do: %{}

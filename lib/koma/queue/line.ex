@@ -57,6 +57,10 @@ defmodule Koma.Queue.Line do
   @spec new([option]) :: t
   def new(options), do: struct!(__MODULE__, [{:weights, %{}} | options])
 
+  @doc "Other weights: they count from the next turn of each key on."
+  @spec weigh(t, %{Ticket.key() => pos_integer}) :: t
+  def weigh(line, weights), do: %__MODULE__{line | weights: weights}
+
   @doc "How many wait."
   @spec size(t) :: non_neg_integer
   def size(%__MODULE__{places: places}), do: map_size(places)

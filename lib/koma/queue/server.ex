@@ -88,6 +88,10 @@ defmodule Koma.Queue.Server do
     {:noreply, %{state | cost: Cost.learn(state.cost, work, ms)}}
   end
 
+  def handle_cast({:weigh, weights}, state) do
+    {:noreply, %{state | line: Line.weigh(state.line, weights)}}
+  end
+
   @impl GenServer
   def handle_continue(:pump, state), do: {:noreply, pump(state)}
 

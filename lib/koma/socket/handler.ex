@@ -50,9 +50,10 @@ defmodule Koma.Socket.Handler do
         req_filter: fn _req -> %{} end
       }
 
-      {:cowboy_websocket, accept_protocol(req), Connection.new(caller), options}
+      req = req |> accept_protocol() |> Auth.redact()
+      {:cowboy_websocket, req, Connection.new(caller), options}
     else
-      {:error, error} -> {:ok, Reply.error(req, %{error | code: "forbidden"}), :socket}
+      {:error, error} -> {:ok, Reply.error(req, 403, error, %{}), :socket}
     end
   end
 

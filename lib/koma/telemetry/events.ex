@@ -55,6 +55,8 @@ defmodule Koma.Telemetry.Events do
        :memory_bytes,
        :device_memory_bytes
      ], [:node, :family]},
+    {[:koma, :access, :refused],
+     "A request was refused: no or a wrong key, or a limit of its key.", [:count], [:code]},
     {[:koma, :socket, :opened], "A WebSocket is open.", [:count], []},
     {[:koma, :socket, :closed], "A WebSocket is closed; `reason` is one of a few atoms.",
      [:count], [:reason]},
