@@ -58,6 +58,10 @@ defmodule Koma.Access do
   @spec valid?(Caller.t()) :: boolean
   def valid?(caller), do: Policy.valid?(Keys.policy(), caller)
 
+  @doc "The same caller with the roles of its key now; `unauthorized` if that is gone."
+  @spec current(Caller.t()) :: {:ok, Caller.t()} | {:error, Error.t()}
+  def current(%Caller{} = caller), do: Policy.current(Keys.policy(), caller)
+
   @doc "Whether callers show keys here."
   @spec keys?() :: boolean
   def keys?, do: Keys.policy().keyring != nil

@@ -57,7 +57,7 @@ defmodule Koma.Cache do
 
   defp whole?(%{outputs: outputs}) do
     Enum.all?(outputs, fn output ->
-      output["artifact"] == nil or match?({:ok, _}, Artifacts.renew(output["artifact"]))
+      output["artifact"] == nil or match?({:ok, _}, Artifacts.renew(output["artifact"], nil))
     end)
   end
 

@@ -62,7 +62,7 @@ defmodule Koma.Access.Policy do
         {:ok, %Caller{key: key.id, roles: key.roles, credential: credential}}
 
       :error ->
-        {:error, Error.new("unauthorized", "The API key is not known.")}
+        {:error, unknown()}
     end
   end
 
@@ -74,9 +74,24 @@ defmodule Koma.Access.Policy do
     match?({:ok, %Key{roles: ^roles}}, Keyring.fetch(keyring, credential))
   end
 
+  @doc "The caller with the roles of its key now, or of anybody where no keys are."
+  @spec current(t, Caller.t()) :: {:ok, Caller.t()} | {:error, Error.t()}
+  def current(%__MODULE__{keyring: nil, anonymous_roles: roles}, %Caller{key: nil} = caller) do
+    {:ok, %Caller{caller | roles: roles}}
+  end
+
+  def current(policy, %Caller{key: id} = caller) do
+    case key(policy, id) do
+      {:ok, key} -> {:ok, %Caller{caller | roles: key.roles}}
+      :error -> {:error, unknown()}
+    end
+  end
+
+  defp unknown, do: Error.new("unauthorized", "The API key is not known.")
+
   @doc "The key of this id."
   @spec key(t, id :: String.t() | nil) :: {:ok, Key.t()} | :error
-  def key(%__MODULE__{keyring: nil}, _id), do: :error
+  def key(%__MODULE__{keyring: keyring}, id) when keyring == nil or id == nil, do: :error
   def key(%__MODULE__{keyring: keyring}, id), do: Map.fetch(keyring.keys, id)
 
   @doc "Whether an address to listen on is reached from this machine only."

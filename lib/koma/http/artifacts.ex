@@ -9,11 +9,10 @@ defmodule Koma.HTTP.Artifacts do
 
   @behaviour Koma.HTTP.Handler
 
-  alias Koma.{Error, Telemetry}
+  alias Koma.{Access, Error, Telemetry}
   alias Koma.HTTP.{Body, ETag, Range, Reply}
   alias Koma.Store.Artifacts
 
-  @forever "public, max-age=31536000, immutable"
   @extensions %{
     "video/mp4" => "mp4",
     "video/webm" => "webm",
@@ -31,10 +30,10 @@ defmodule Koma.HTTP.Artifacts do
   def methods(:item), do: ["GET", "HEAD"]
 
   @impl true
-  def handle(:collection, "POST", req, _caller) do
+  def handle(:collection, "POST", req, caller) do
     with {:ok, media_type} <- media_type(req),
          :ok <- Body.check_length(req, Koma.Options.get().max_upload_bytes),
-         {:ok, writer} <- Artifacts.open(media_type),
+         {:ok, writer} <- Artifacts.open(media_type, caller.key),
          {:ok, artifact, status, req} <- store(writer, req) do
       body = %{
         "id" => artifact.id,
@@ -47,9 +46,9 @@ defmodule Koma.HTTP.Artifacts do
     end
   end
 
-  def handle(:item, _method, req, _caller) do
+  def handle(:item, _method, req, caller) do
     # Renewed for a client that goes on with a range; an open file outlives its name anyway.
-    with {:ok, artifact} <- Artifacts.renew(:cowboy_req.binding(:id, req)) do
+    with {:ok, artifact} <- Artifacts.renew(:cowboy_req.binding(:id, req), caller.key) do
       {:ok, send_artifact(req, artifact)}
     end
   end
@@ -141,12 +140,18 @@ defmodule Koma.HTTP.Artifacts do
   defp headers(artifact, tag) do
     %{
       "accept-ranges" => "bytes",
-      "cache-control" => @forever,
+      "cache-control" => forever(),
       "content-disposition" => disposition(artifact),
       "content-security-policy" => "default-src 'none'; sandbox",
       "content-type" => artifact.media_type,
       "etag" => tag
     }
+  end
+
+  # Where callers have keys, no cache on the way may answer one with what is another's.
+  defp forever do
+    whose = if Access.keys?(), do: "private", else: "public"
+    whose <> ", max-age=31536000, immutable"
   end
 
   # The name is made of the id, never of what somebody sent.

@@ -19,6 +19,9 @@ defmodule Koma.HTTP.Studio do
   def methods(:page), do: ["GET", "HEAD"]
 
   @impl true
+  def access(:page), do: :public
+
+  @impl true
   def handle(:page, _get, req, _caller) do
     {:ok, Page.html(req, shell(%{version: version()}), @directives)}
   end

@@ -46,7 +46,7 @@ defmodule Koma.Job.Request do
     with {:ok, request} <- Schema.check(@schema, request),
          {:ok, family, spec} <- ModelNode.Catalogue.task(request["task"], request["model"]),
          {:ok, params} <- Schema.check(spec.params, request["params"]),
-         :ok <- inputs(request["inputs"], spec.inputs) do
+         :ok <- inputs(request["inputs"], spec.inputs, caller.key) do
       record = record(request, family, seeded(params, spec.params), caller)
       {:ok, if(shared?(request, params, spec), do: identify(record, params), else: record)}
     end
@@ -104,11 +104,11 @@ defmodule Koma.Job.Request do
     rem(random, bound + 1)
   end
 
-  defp inputs(given, specs) do
+  defp inputs(given, specs, key) do
     with :ok <- known(given, specs),
          :ok <- required(given, specs) do
       Enum.find_value(given, :ok, fn {name, id} ->
-        with :ok <- input(name, id, specs[name]), do: nil
+        with :ok <- input(name, id, specs[name], key), do: nil
       end)
     end
   end
@@ -141,24 +141,24 @@ defmodule Koma.Job.Request do
     end
   end
 
-  defp input(name, id, spec) when is_binary(id) do
+  defp input(name, id, spec, key) when is_binary(id) do
     field = "inputs.#{name}"
 
-    with {:ok, artifact} <- located(id, field) do
+    with {:ok, artifact} <- located(id, field, key) do
       if artifact.media_type in spec.media_types,
         do: :ok,
         else: {:error, unsupported(field, artifact.media_type, spec.media_types)}
     end
   end
 
-  defp input(name, value, _spec) do
+  defp input(name, value, _spec, _key) do
     field = "inputs.#{name}"
     message = "#{field} must be the id of an artifact"
     {:error, Error.new("wrong_type", message, field: field, value: value)}
   end
 
-  defp located(id, field) do
-    with {:error, error} <- Artifacts.renew(id), do: {:error, %{error | field: field}}
+  defp located(id, field, key) do
+    with {:error, error} <- Artifacts.renew(id, key), do: {:error, %{error | field: field}}
   end
 
   defp unsupported(field, media_type, allowed) do

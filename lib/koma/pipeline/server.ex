@@ -133,7 +133,12 @@ defmodule Koma.Pipeline.Server do
   defp renew_artifacts(%__MODULE__{record: record}) do
     made = for {_name, %{"artifact" => id}} <- record.outputs, do: id
     told = Enum.flat_map([record.graph | record.graph.stages], &Map.values(&1.inputs))
-    made |> Enum.concat(told) |> Enum.filter(&is_binary/1) |> Enum.each(&Artifacts.renew/1)
+
+    made
+    |> Enum.concat(told)
+    |> Enum.filter(&is_binary/1)
+    |> Enum.each(&Artifacts.renew(&1, record.key))
+
     pause_ms = max(div(Koma.Options.get().grace_ms, 3), 1_000)
     _timer = Process.send_after(self(), :renew_artifacts, pause_ms)
     :ok

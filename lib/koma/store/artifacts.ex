@@ -9,9 +9,11 @@ defmodule Koma.Store.Artifacts do
   """
 
   alias Koma.{Error, Options, Telemetry}
-  alias Koma.Store.{Collector, Folder, Grace, MediaType, Temporary}
+  alias Koma.Store.{Collector, Folder, Grace, MediaType, Owners, Temporary}
 
   @chunk 256 * 1024
+  # What may lie beside the bytes.
+  @beside ~w(.type .keys .new)
 
   @type artifact :: %{
           id: String.t(),
@@ -22,28 +24,32 @@ defmodule Koma.Store.Artifacts do
 
   defmodule Writer do
     @moduledoc "An artifact being written; used by one process."
-    @enforce_keys [:path, :file, :media_type, :hash]
-    defstruct [:path, :file, :media_type, :hash, bytes: 0, head: ""]
+    @enforce_keys [:path, :file, :media_type, :hash, :key]
+    defstruct [:path, :file, :media_type, :hash, :key, bytes: 0, head: ""]
 
     @type t :: %__MODULE__{
             path: Path.t(),
             file: :file.fd(),
             media_type: String.t(),
             hash: :crypto.hash_state(),
+            key: Owners.key(),
             bytes: non_neg_integer,
             head: binary
           }
   end
 
-  @doc "Begins an artifact in a temporary file, which is deleted when the calling process dies."
-  @spec open(String.t()) :: {:ok, Writer.t()} | {:error, Error.t()}
-  def open(media_type) do
+  @doc """
+  Begins an artifact, which is that of a key, in a temporary file, which is deleted when the calling
+  process dies.
+  """
+  @spec open(String.t(), Owners.key()) :: {:ok, Writer.t()} | {:error, Error.t()}
+  def open(media_type, key \\ nil) do
     path = Temporary.claim()
 
     case :file.open(path, [:write, :raw, :binary]) do
       {:ok, file} ->
         hash = :crypto.hash_init(:sha256)
-        {:ok, %Writer{path: path, file: file, media_type: media_type, hash: hash}}
+        {:ok, %Writer{path: path, file: file, media_type: media_type, hash: hash, key: key}}
 
       {:error, reason} ->
         Temporary.release(path)
@@ -65,7 +71,8 @@ defmodule Koma.Store.Artifacts do
   end
 
   @doc """
-  Ends an artifact: sync, rename. `:existed` when these bytes were stored before. With a digest
+  Ends an artifact: sync, rename. `:existed` when its key had stored these bytes before; whether
+  another key had, it does not learn. With a digest
   that does not fit (`digest_mismatch`), and on any other error, nothing is left behind.
   """
   @spec commit(Writer.t(), String.t() | nil) ::
@@ -77,12 +84,23 @@ defmodule Koma.Store.Artifacts do
 
     result =
       with :ok <- synced,
-           :ok <- same(id, expected) do
-        place(writer.path, id, MediaType.sniff(writer.head, writer.media_type))
+           :ok <- same(id, expected),
+           media_type = MediaType.sniff(writer.head, writer.media_type),
+           {:ok, artifact, status} <- place(writer.path, id, media_type) do
+        own(artifact, status, writer.key)
       end
 
     Temporary.release(writer.path)
     result
+  end
+
+  defp own(artifact, status, nil), do: {:ok, artifact, status}
+
+  defp own(artifact, _status, key) do
+    case Grace.own(artifact, key) do
+      {:ok, status} -> {:ok, artifact, status}
+      {:error, reason} -> {:error, disk_error(reason)}
+    end
   end
 
   @doc "Gives an artifact up; harmless after an error."
@@ -105,7 +123,7 @@ defmodule Koma.Store.Artifacts do
     end
   end
 
-  @doc "Finds an artifact."
+  @doc "Finds an artifact, whoever asks."
   @spec fetch(String.t()) :: {:ok, artifact} | {:error, Error.t()}
   def fetch(id) do
     with true <- id?(id),
@@ -114,18 +132,28 @@ defmodule Koma.Store.Artifacts do
          {:ok, media_type} <- File.read(path <> ".type") do
       {:ok, %{id: id, path: path, media_type: media_type, bytes: bytes}}
     else
-      _absent ->
-        {:error, Error.new("artifact_not_found", "There is no artifact #{show(id)}", value: id)}
+      _absent -> {:error, not_found(id)}
     end
   end
 
-  @doc "As `fetch/1`, for somebody who is about to use it: its grace period begins anew."
-  @spec renew(String.t()) :: {:ok, artifact} | {:error, Error.t()}
-  def renew(id) do
-    with {:ok, _artifact} <- fetch(id) do
+  @doc """
+  As `fetch/1`, for a key that is about to use it: its grace period begins anew. One that the key
+  may not see is not there for it.
+  """
+  @spec renew(String.t(), Owners.key()) :: {:ok, artifact} | {:error, Error.t()}
+  def renew(id, key) do
+    with true <- id?(id) and Owners.owner?(id, key),
+         {:ok, _artifact} <- fetch(id) do
       _gone = Grace.renew(id)
       fetch(id)
+    else
+      false -> {:error, not_found(id)}
+      error -> error
     end
+  end
+
+  defp not_found(id) do
+    Error.new("artifact_not_found", "There is no artifact #{show(id)}", value: id)
   end
 
   @doc "Every stored artifact with its size in bytes."
@@ -134,12 +162,12 @@ defmodule Koma.Store.Artifacts do
     for {id, path} <- files(), id?(id), {:ok, stat} <- [File.stat(path)], do: {id, stat.size}
   end
 
-  @doc "Deletes media types older than `since` (s since 1970) that were left without bytes."
+  @doc "Deletes media types and owners older than `since` (s since 1970) that were left without bytes."
   @spec sweep_types(integer) :: :ok
   def sweep_types(since) do
     for {name, path} <- files(),
-        String.ends_with?(name, ".type"),
-        not File.exists?(String.trim_trailing(path, ".type")),
+        String.ends_with?(name, @beside),
+        not File.exists?(Path.rootname(path)),
         {:ok, %File.Stat{mtime: mtime}} when mtime < since <- [File.stat(path, time: :posix)],
         _gone = File.rm(path),
         do: :swept

@@ -8,7 +8,7 @@ defmodule Koma.Store.Grace do
   """
   use GenServer
 
-  alias Koma.Store.Artifacts
+  alias Koma.Store.{Artifacts, Owners}
 
   @doc "Starts it."
   @spec start_link(term) :: GenServer.on_start()
@@ -18,20 +18,34 @@ defmodule Koma.Store.Grace do
   @spec renew(String.t()) :: :ok | :gone
   def renew(id), do: GenServer.call(__MODULE__, {:renew, id}, :infinity)
 
+  @doc "Notes that a key has uploaded an artifact that was just stored; `:existed` for the second time."
+  @spec own(Artifacts.artifact(), String.t()) ::
+          {:ok, :created | :existed} | {:error, :file.posix()}
+  def own(artifact, key), do: GenServer.call(__MODULE__, {:own, artifact, key}, :infinity)
+
   @doc "Deletes an artifact unless it was renewed at or after `since` (s since 1970)."
   @spec collect(String.t(), integer) :: :deleted | :kept
   def collect(id, since), do: GenServer.call(__MODULE__, {:collect, id, since}, :infinity)
 
   @impl GenServer
-  def init(nil), do: {:ok, nil}
+  def init(nil) do
+    Owners.open_uploads()
+    {:ok, nil}
+  end
 
   @impl GenServer
   def handle_call({:renew, id}, _from, nil), do: {:reply, touch(Artifacts.path(id)), nil}
+
+  def handle_call({:own, artifact, key}, _from, nil) do
+    {:reply, Owners.add(artifact, key), nil}
+  end
 
   def handle_call({:collect, id, since}, _from, nil) do
     path = Artifacts.path(id)
 
     if older?(path, since) do
+      Owners.remove(id, File.stat!(path).size)
+
       # The bytes first: a media type that is left alone is swept later, bytes without one are not.
       _gone = File.rm(path)
       _gone = File.rm(path <> ".type")

@@ -23,7 +23,7 @@ defmodule Koma.Store.Jobs do
 
   alias Koma.{Error, Telemetry}
   alias Koma.Job.{Event, Record}
-  alias Koma.Store.{Journal, Syncer}
+  alias Koma.Store.{Journal, Owners, Syncer}
 
   @records Koma.Store.Jobs.Records
   @events Koma.Store.Jobs.Events
@@ -112,6 +112,8 @@ defmodule Koma.Store.Jobs do
       ^table = :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
     end
 
+    Owners.open_index()
+
     path = options |> Keyword.fetch!(:dir) |> Path.join("journal")
     retention = Keyword.fetch!(options, :retention_jobs)
     File.mkdir_p!(Path.dirname(path))
@@ -126,7 +128,7 @@ defmodule Koma.Store.Jobs do
   def handle_call({:accept, record}, from, state) do
     case write([Journal.encode({:accepted, record})], state) do
       {:ok, state} ->
-        :ets.insert(@records, {record.id, record})
+        insert(record)
         Syncer.sync(state.syncer, from)
         {:noreply, compact_if_large(state)}
 
@@ -211,8 +213,14 @@ defmodule Koma.Store.Jobs do
     if Record.ended?(record), do: pack(record)
   end
 
+  defp insert(record) do
+    :ets.insert(@records, {record.id, record})
+    Owners.index(record)
+  end
+
   # The events of a finished job are only read again, if at all: packed they take a tenth.
   defp pack(record) do
+    Owners.index(record)
     packed = :erlang.term_to_binary(events(record.id, 0), [:compressed])
     forget_events(record.id)
     :ets.insert(@events, {{record.id, :packed}, packed})
@@ -234,6 +242,7 @@ defmodule Koma.Store.Jobs do
 
   defp forget_finished(id) do
     with {:ok, record} <- fetch(id), true <- Record.ended?(record) do
+      Owners.forget(record)
       :ets.delete(@finished, {record.finished_at, id})
       :ets.delete(@records, id)
       forget_events(id)
@@ -257,10 +266,7 @@ defmodule Koma.Store.Jobs do
     end
   end
 
-  defp restore({:accepted, record}) do
-    :ets.insert(@records, {record.id, Record.upgrade(record)})
-    :ok
-  end
+  defp restore({:accepted, record}), do: record |> Record.upgrade() |> insert()
 
   defp restore({:event, id, event}) do
     with {:ok, record} <- fetch(id), do: record |> Record.apply(event) |> remember(event)
@@ -271,7 +277,7 @@ defmodule Koma.Store.Jobs do
 
   defp restore({:job, record, events}) do
     record = Record.upgrade(record)
-    :ets.insert(@records, {record.id, record})
+    insert(record)
     for event <- events, do: :ets.insert(@events, {{record.id, event.seq}, event})
     if Record.ended?(record), do: pack(record)
     :ok

@@ -22,7 +22,7 @@ defmodule Koma.Store.CollectorTest do
     again = store("again") |> age()
     assert store("again") == again
     asked = store("asked") |> age()
-    assert {:ok, _artifact} = Artifacts.renew(asked)
+    assert {:ok, _artifact} = Artifacts.renew(asked, nil)
     assert %{files: 0} = Collector.collect()
   end
 
