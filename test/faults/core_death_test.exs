@@ -24,7 +24,7 @@ defmodule Koma.Faults.CoreDeathTest do
       events = early ++ follow(id)
       assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
       assert %{type: "completed"} = List.last(events)
-      assert Koma.Store.Jobs.events(id, 0) == events
+      assert Koma.Store.Jobs.events(id, 0) == as_stored(events)
       assert %{type: "completed"} = List.last(await_end(resubmit()))
     end
   end

@@ -13,7 +13,7 @@ defmodule Koma.Faults.RestartTest do
     stop_core()
 
     start_core(dir, wait: false)
-    assert Store.Jobs.events(done, 0) == finished
+    assert Store.Jobs.events(done, 0) == as_stored(finished)
 
     events = await_end(running)
     assert "retrying" in milestones(events)

@@ -129,7 +129,7 @@ defmodule Koma.PipelineTest do
 
   test "who follows late gets the same events as who was there" do
     id = run!([stage("a", %{"steps" => 10, "step_ms" => 5, "preview_bytes" => 10})])
-    live = events(id)
+    live = id |> events() |> as_stored()
     {:ok, pipeline, stored, []} = Pipeline.subscribe(id, 0, %Caller{})
     assert stored == live
     assert pipeline["seq"] == length(live)

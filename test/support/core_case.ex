@@ -149,6 +149,10 @@ defmodule Koma.CoreCase do
     Enum.dedup(for(%{type: t} <- events, t not in ~w(progress token), do: t))
   end
 
+  @doc "Events as they are stored: without the texts that were made for those who were told."
+  @spec as_stored([Koma.Job.Event.t()]) :: [Koma.Job.Event.t()]
+  def as_stored(events), do: for(event <- events, do: %{event | json: nil})
+
   @doc "The digest that a toy job computed."
   @spec digest([Koma.Job.Event.t()]) :: String.t()
   def digest(events) do

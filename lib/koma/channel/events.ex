@@ -7,7 +7,7 @@ defmodule Koma.Channel.Events do
   @behaviour Koma.Channel
 
   alias Koma.Channel.Preview
-  alias Koma.{Caller, Error, Follower, JSON, Params, Pipeline}
+  alias Koma.{Caller, Error, Follower, Params, Pipeline}
   alias Koma.Job.Event
 
   @join %{"after" => {{:integer, 0}, 0}, "previews" => {{:one_of, Preview.forms()}, "base64"}}
@@ -67,7 +67,7 @@ defmodule Koma.Channel.Events do
 
   defp event(%Event{type: type} = event, id) do
     kind = if Follower.terminal?(type), do: :last, else: :event
-    {kind, type, JSON.encode!(Event.payload(event, id))}
+    {kind, type, Event.json(event, id)}
   end
 
   defp preview(_preview, %__MODULE__{previews: "none"}), do: []

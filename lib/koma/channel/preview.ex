@@ -6,46 +6,34 @@ defmodule Koma.Channel.Preview do
   `<<header_length::32, header::json, image::bytes>>`.
   """
 
-  alias Koma.JSON
+  alias Koma.Job.Preview
 
   @forms ~w(base64 binary none)
 
-  @enforce_keys [:form, :header, :data]
-  defstruct [:form, :header, :data]
+  @enforce_keys [:form, :subject, :preview]
+  defstruct [:form, :subject, :preview]
 
   @type form :: String.t()
-  @type t :: %__MODULE__{form: form, header: map, data: binary}
+  @type t :: %__MODULE__{form: form, subject: Preview.subject(), preview: Preview.t()}
 
   @doc "The names that a client may ask for; `none` means that previews are not sent."
   @spec forms() :: [form]
   def forms, do: @forms
 
-  @doc "A preview of the job `id`; `extra` are further fields of the header."
-  @spec new(form, String.t(), Koma.Job.Preview.t(), map) :: t
-  def new(form, id, %Koma.Job.Preview{} = preview, extra \\ %{}) do
-    header = %{
-      "id" => id,
-      "step" => preview.step,
-      "total" => preview.total,
-      "media_type" => preview.media_type,
-      "width" => preview.width,
-      "height" => preview.height
-    }
-
-    %__MODULE__{form: form, header: Map.merge(header, extra), data: preview.data}
+  @doc "A preview of the job or pipeline `id`; `extra` are further fields of the header."
+  @spec new(form, String.t(), Preview.t(), map) :: t
+  def new(form, id, %Preview{} = preview, extra \\ %{}) do
+    %__MODULE__{form: form, subject: {id, extra}, preview: preview}
   end
 
   @doc "The payload: JSON text, or bytes for a binary frame."
   @spec encode(t) :: {:json, iodata} | {:binary, iodata}
-  def encode(%__MODULE__{form: "base64"} = preview) do
-    # The bytes are put into the JSON text as they are: base64 needs no escapes, and a JSON
-    # encoder would look at each of them.
-    <<"{", fields::binary>> = JSON.encode!(preview.header)
-    {:json, [~s({"data":"), Base.encode64(preview.data), ~s(",), fields]}
+  def encode(%__MODULE__{form: "base64", subject: subject, preview: preview}) do
+    {:json, Preview.payload(preview, subject)}
   end
 
-  def encode(%__MODULE__{form: "binary"} = preview) do
-    header = JSON.encode!(preview.header)
+  def encode(%__MODULE__{form: "binary", subject: subject, preview: preview}) do
+    header = Preview.header(preview, subject)
     {:binary, [<<byte_size(header)::32>>, header, preview.data]}
   end
 end

@@ -9,7 +9,7 @@ defmodule Koma.HTTP.EventStream do
   """
 
   alias Koma.Channel.Preview
-  alias Koma.{Follower, JSON, Params}
+  alias Koma.{Follower, Params}
   alias Koma.HTTP.{Reply, SSE}
   alias Koma.Job.Event
 
@@ -82,7 +82,7 @@ defmodule Koma.HTTP.EventStream do
   defp send_events(stream, events) do
     Enum.reduce_while(events, :more, fn event, :more ->
       last? = Follower.terminal?(event.type)
-      json = event |> Event.payload(id(stream)) |> JSON.encode!()
+      json = Event.json(event, id(stream))
       send_text(stream, SSE.event(event.type, json, event.seq), if(last?, do: :fin, else: :nofin))
       if last?, do: {:halt, :last}, else: {:cont, :more}
     end)

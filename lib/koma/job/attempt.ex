@@ -1,18 +1,20 @@
 defmodule Koma.Job.Attempt do
-  @moduledoc "One run of a job on a model node: what it is sent, and the folder of its outputs."
+  @moduledoc """
+  One run of a job on a model node: what it is sent, and the folder of its outputs. The model node
+  makes the folder when it has something to write; most jobs of text never do.
+  """
 
   alias Koma.{Error, Store}
   alias Koma.Job.Record
   alias Koma.Store.Artifacts
   alias Koma.Wire.Messages.Submit
 
-  @doc "Makes the folder and the message for attempt number `attempt`."
+  @doc "Makes the message for attempt number `attempt`."
   @spec prepare(Record.t(), pos_integer, previews? :: boolean) ::
           {:ok, Submit.t()} | {:error, Error.t()}
   def prepare(%Record{} = record, attempt, previews?) do
-    with {:ok, inputs} <- inputs(record.inputs),
-         {:ok, dir} <- make_dir(Store.work_dir(record.id, attempt)) do
-      {:ok, submit(record, attempt, inputs, dir, previews?)}
+    with {:ok, inputs} <- inputs(record.inputs) do
+      {:ok, submit(record, attempt, inputs, previews?)}
     end
   end
 
@@ -27,14 +29,14 @@ defmodule Koma.Job.Attempt do
     :ok
   end
 
-  defp submit(record, attempt, inputs, dir, previews?) do
+  defp submit(record, attempt, inputs, previews?) do
     %Submit{
       id: record.id,
       attempt: attempt,
       task: record.task,
       params: record.params,
       inputs: inputs,
-      output_dir: dir,
+      output_dir: Store.work_dir(record.id, attempt),
       previews: previews?
     }
   end
@@ -50,15 +52,5 @@ defmodule Koma.Job.Attempt do
 
   defp input(artifact) do
     artifact |> Map.take([:path, :media_type, :bytes]) |> Map.put(:sha256, artifact.id)
-  end
-
-  defp make_dir(dir) do
-    case File.mkdir_p(dir) do
-      :ok ->
-        {:ok, dir}
-
-      {:error, reason} ->
-        {:error, Error.new("storage_full", "No folder for the outputs: #{reason}")}
-    end
   end
 end

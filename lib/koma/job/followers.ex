@@ -42,8 +42,15 @@ defmodule Koma.Job.Followers do
   @doc "Tells everybody of a stored event."
   @spec tell(String.t(), Event.t()) :: :ok
   def tell(id, %Event{seq: seq} = event) do
-    for pid <- pids(id), do: send(pid, {:koma_event, id, event})
+    tell_all(pids(id), id, event)
     Registry.put_meta(__MODULE__, {:told, id}, seq)
+  end
+
+  defp tell_all([], _id, _event), do: :ok
+
+  defp tell_all(pids, id, event) do
+    message = {:koma_event, id, Event.encode(event, id)}
+    Enum.each(pids, &send(&1, message))
   end
 
   @doc "The number of the last event that was told; nil when none was by this BEAM."
@@ -78,8 +85,15 @@ defmodule Koma.Job.Followers do
   @doc "Shows a preview to those who keep up."
   @spec show(String.t(), Preview.t()) :: :ok
   def show(id, %Preview{} = preview) do
-    for pid <- pids(id), keeps_up?(pid), do: send(pid, {:koma_preview, id, preview})
-    :ok
+    case Enum.filter(pids(id), &keeps_up?/1) do
+      [_, _ | _] = pids -> show_all(pids, id, Preview.encode(preview, {id, %{}}))
+      one_or_none -> show_all(one_or_none, id, preview)
+    end
+  end
+
+  defp show_all(pids, id, preview) do
+    message = {:koma_preview, id, preview}
+    Enum.each(pids, &send(&1, message))
   end
 
   @doc "Takes the events up to `seq` out of the calling process's mailbox: it knows them."

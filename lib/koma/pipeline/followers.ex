@@ -28,17 +28,22 @@ defmodule Koma.Pipeline.Followers do
   @doc "Tells everybody of a stored event."
   @spec tell(String.t(), Event.t()) :: :ok
   def tell(id, %Event{} = event) do
-    Enum.each(pids(id), &send(&1, {:koma_pipeline_event, id, event}))
+    tell_all(pids(id), {:koma_pipeline_event, id, Event.encode(event, id)})
   end
 
   @doc "Shows a preview to those who keep up."
   @spec show(String.t(), String.t(), Preview.t()) :: :ok
   def show(id, stage, preview) do
-    for pid <- pids(id),
-        keeps_up?(pid),
-        do: send(pid, {:koma_pipeline_preview, id, stage, preview})
+    case Enum.filter(pids(id), &keeps_up?/1) do
+      [_, _ | _] = pids -> show_all(pids, id, stage, encode(preview, id, stage))
+      one_or_none -> show_all(one_or_none, id, stage, preview)
+    end
+  end
 
-    :ok
+  defp encode(preview, id, stage), do: Preview.encode(preview, {id, %{"stage" => stage}})
+
+  defp show_all(pids, id, stage, preview) do
+    tell_all(pids, {:koma_pipeline_preview, id, stage, preview})
   end
 
   @doc "Takes the events up to `seq` out of the calling process's mailbox: it knows them."
@@ -61,6 +66,8 @@ defmodule Koma.Pipeline.Followers do
       0 -> :ok
     end
   end
+
+  defp tell_all(pids, message), do: Enum.each(pids, &send(&1, message))
 
   defp pids(id), do: for({pid, nil} <- Registry.lookup(__MODULE__, id), do: pid)
 

@@ -20,6 +20,9 @@ defmodule Koma.Socket.Handler do
   # leaves holes in the memory of the whole emulator when thousands connect.
   @awake_ms 200
 
+  # Bytes that become one write.
+  @told_at_once 16 * 1024
+
   # For the client to answer our close frame.
   @linger_ms 1_000
 
@@ -80,9 +83,12 @@ defmodule Koma.Socket.Handler do
   end
 
   # Events come in rows: the process rests after them, not between them.
-  def websocket_info({:koma_channel, _channel, {:push, _frame}} = message, connection) do
-    {commands, connection} = Connection.info(connection, message)
-    {commands, stay_awake(connection)}
+  def websocket_info({:koma_channel, _channel, what} = message, connection) do
+    {commands, connection} = told(message, connection, @told_at_once)
+
+    if match?({:push, _frame}, what),
+      do: {commands, stay_awake(connection)},
+      else: rest({commands, connection})
   end
 
   def websocket_info(:koma_rest, connection) do
@@ -90,6 +96,30 @@ defmodule Koma.Socket.Handler do
   end
 
   def websocket_info(message, connection), do: connection |> Connection.info(message) |> rest()
+
+  # What the topics have told meanwhile goes with it: one write to the TCP socket for all. Not
+  # more than a few kB, since topics send on as soon as theirs is taken.
+  defp told(message, connection, left) do
+    {commands, connection} = Connection.info(connection, message)
+    left = left - Enum.reduce(commands, 0, &(size(&1) + &2))
+
+    if left > 0, do: told_more(commands, connection, left), else: {commands, connection}
+  end
+
+  defp told_more(commands, connection, left) do
+    receive do
+      {:koma_channel, _channel, _what} = message ->
+        {more, connection} = told(message, connection, left)
+        {commands ++ more, connection}
+    after
+      0 -> {commands, connection}
+    end
+  end
+
+  defp size({type, iodata}) when type in [:text, :binary], do: IO.iodata_length(iodata)
+  defp size({:active, _reading}), do: 0
+  # Nothing can follow.
+  defp size({:close, _code, _reason}), do: @told_at_once
 
   # We have sent a close frame. A socket that is closed while bytes of the client are unread
   # resets the connection, and the client might never read the frame: so they are read away.
@@ -128,7 +158,9 @@ defmodule Koma.Socket.Handler do
 
   defp now, do: System.monotonic_time(:millisecond)
 
-  # Most connections wait most of the time; after an answer the process shrinks to what it keeps.
+  # Most connections wait most of the time; after an answer the process shrinks to what it keeps,
+  # unless events flow, after which it will.
+  defp rest({commands, %Connection{awake: true} = connection}), do: {commands, connection}
   defp rest({commands, connection}), do: {commands, connection, :hibernate}
 
   defp stay_awake(%Connection{awake: true} = connection), do: connection

@@ -29,6 +29,9 @@ defmodule Koma.Store.Jobs do
   @events Koma.Store.Jobs.Events
   @finished Koma.Store.Jobs.Finished
 
+  # Calls that share a write; some kilobytes each.
+  @batch 64
+
   defstruct [:path, :file, :syncer, :size, :compact_at, :retention, unwritten: []]
 
   @doc "Opens the store. Options: `:dir`, `:retention_jobs`, `:journal_bytes`."
@@ -124,63 +127,80 @@ defmodule Koma.Store.Jobs do
     {:ok, %{state | compact_at: compact_at, retention: retention}}
   end
 
+  # Whoever called meanwhile takes part: many entries are one write, and one trip to a thread that
+  # may wait for the disk. Their order is that in which they came.
   @impl GenServer
-  def handle_call({:accept, record}, from, state) do
-    case write([Journal.encode({:accepted, record})], state) do
-      {:ok, state} ->
-        insert(record)
-        Syncer.sync(state.syncer, from)
-        {:noreply, compact_if_large(state)}
+  def handle_call(request, from, state) do
+    {:noreply, commit([{request, from} | waiting(@batch - 1)], state)}
+  end
 
-      {:error, reason, state} ->
-        {:reply, {:error, reason}, state}
+  defp waiting(0), do: []
+
+  defp waiting(left) do
+    receive do
+      {:"$gen_call", from, request} -> [{request, from} | waiting(left - 1)]
+    after
+      0 -> []
     end
   end
 
-  def handle_call({:accept_ended, record, events}, from, state) do
-    case write([Journal.encode({:job, record, events})], state) do
+  defp commit(calls, state) do
+    # Events count from now on, whatever becomes of the write.
+    for {{:append, record, event}, _from} <- calls, do: remember(record, event)
+    write_calls(calls, state)
+  end
+
+  defp write_calls(calls, state) do
+    case write(Enum.map(calls, fn {request, _from} -> entry(request) end), state) do
       {:ok, state} ->
-        restore({:job, record, events})
-        Syncer.sync(state.syncer, from)
-        {:noreply, state |> retain(record) |> compact_if_large()}
+        Enum.each(calls, &written(&1, state))
+        calls |> Enum.reduce(state, &retain(&2, &1)) |> compact_if_large()
 
       {:error, reason, state} ->
-        {:reply, {:error, reason}, state}
+        not_written(calls, reason, state)
     end
   end
 
-  def handle_call({:append, record, event}, from, state) do
-    remember(record, event)
-    entry = Journal.encode({:event, record.id, event})
-
-    case write([entry], state) do
-      {:ok, state} ->
-        if Record.ended?(record),
-          do: Syncer.sync(state.syncer, from),
-          else: GenServer.reply(from, :ok)
-
-        {:noreply, state |> retain(record) |> compact_if_large()}
-
-      {:error, reason, state} ->
-        if state.unwritten == [],
-          do: Logger.error("job journal: #{reason}; events wait in memory")
-
-        {:reply, {:error, reason}, %{state | unwritten: [state.unwritten | entry]}}
-    end
+  # Part of it may fit.
+  defp not_written([_, _ | _] = calls, _reason, state) do
+    Enum.reduce(calls, state, &write_calls([&1], &2))
   end
 
-  def handle_call({:forget, ids}, from, state) do
-    Enum.each(ids, &forget_finished/1)
+  defp not_written([{{:append, _record, _event} = request, from}], reason, state) do
+    if state.unwritten == [],
+      do: Logger.error("job journal: #{reason}; events wait in memory")
 
-    case write([Journal.encode({:forgotten, ids})], state) do
-      {:ok, state} ->
-        Syncer.sync(state.syncer, from)
-        {:noreply, compact_if_large(state)}
+    GenServer.reply(from, {:error, reason})
+    %{state | unwritten: [state.unwritten | entry(request)]}
+  end
 
-      # Without room for that the next pass forgets them again after a restart.
-      {:error, reason, state} ->
-        {:reply, {:error, reason}, state}
+  # What is to be forgotten is forgotten, but without room for that it comes back after a restart,
+  # and the next pass forgets it again.
+  defp not_written([{request, from}], reason, state) do
+    with {:forget, ids} <- request, do: Enum.each(ids, &forget_finished/1)
+    GenServer.reply(from, {:error, reason})
+    state
+  end
+
+  defp entry({:accept, record}), do: Journal.encode({:accepted, record})
+  defp entry({:accept_ended, record, events}), do: Journal.encode({:job, record, events})
+  defp entry({:append, record, event}), do: Journal.encode({:event, record.id, event})
+  defp entry({:forget, ids}), do: Journal.encode({:forgotten, ids})
+
+  defp written({{:append, record, _event}, from}, state) do
+    if Record.ended?(record),
+      do: Syncer.sync(state.syncer, from),
+      else: GenServer.reply(from, :ok)
+  end
+
+  defp written({request, from}, state) do
+    case request do
+      {:accept, record} -> insert(record)
+      {:accept_ended, record, events} -> restore({:job, record, events})
+      {:forget, ids} -> Enum.each(ids, &forget_finished/1)
     end
+
+    Syncer.sync(state.syncer, from)
   end
 
   # What waited for room goes first, so that the order on disk is the order in which it happened.
@@ -227,8 +247,10 @@ defmodule Koma.Store.Jobs do
     :ets.insert(@finished, {{record.finished_at, record.id}})
   end
 
-  defp retain(state, record) do
-    if Record.ended?(record), do: forget_beyond(state.retention)
+  defp retain(state, {request, _from}) do
+    if elem(request, 0) in [:append, :accept_ended] and Record.ended?(elem(request, 1)),
+      do: forget_beyond(state.retention)
+
     state
   end
 

@@ -276,7 +276,6 @@ class Engine:
         self._say_progress(job, "prepare", self._estimate_ms(job))
         try:
             with self._activity.operation(), job.timed("prepare_ms"):
-                job.request.output_dir.mkdir(parents=True, exist_ok=True)
                 job.state = self._runner.prepare(job.request)
         except (Exception, SystemExit) as error:
             self._fail(job, error)

@@ -30,7 +30,7 @@ def collect(outputs: Sequence[Output], request: Request) -> tuple[OutputRef, ...
         )
     if len({output.name for output in outputs}) < len(outputs):
         raise KomaError("model_failed", "two outputs of one name")
-    return tuple(_reference(output, request.output_dir) for output in outputs)
+    return tuple(_reference(output, request) for output in outputs)
 
 
 def discard(outputs: Iterable[Output]) -> None:
@@ -41,16 +41,16 @@ def discard(outputs: Iterable[Output]) -> None:
                 output.path.unlink()
 
 
-def _reference(output: Output, folder: Path) -> OutputRef:
+def _reference(output: Output, request: Request) -> OutputRef:
     if (output.path is None) == (output.text is None):
         raise KomaError("model_failed", f"the output {output.name} needs a path or a text, one of them")
     if output.text is None:
-        return _file(output, folder)
+        return _file(output, request.output_dir)
     data = output.text.encode("utf-8", "replace")
     if len(data) > MAX_INLINE_TEXT:
-        path = folder / f"{output.name}.txt"
+        path = request.folder() / f"{output.name}.txt"
         path.write_bytes(data)
-        return _file(Output(output.name, output.media_type, path=path, meta=output.meta), folder)
+        return _file(Output(output.name, output.media_type, path=path, meta=output.meta), request.output_dir)
     digest = hashlib.sha256(data).hexdigest()
     return OutputRef(output.name, output.media_type, None, digest, len(data), output.text, output.meta)
 

@@ -56,6 +56,12 @@ class Request:
     attempt: int = 1
     """1 the first time; greater after a model node died with the job."""
 
+    def folder(self) -> Path:
+        """Return ``output_dir``, which is made now: a job whose results are short texts never needs it, and
+        making and deleting folders between two syncs of a disk is what a short job would mostly wait for."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        return self.output_dir
+
 
 @dataclass
 class State:

@@ -121,7 +121,7 @@ class ScriptedRunner(Runner):
         """Wait for the gate, then write a file and a text."""
         self.seen.put(("finish", state.request.id))
         _wait(self.finish_gate)
-        path = state.request.output_dir / "log.txt"
+        path = state.request.folder() / "log.txt"
         path.write_text("finished")
         _maybe_raise(state.request, "finish")
         body = f"seed {state.request.params.seed}".ljust(state.request.params.text_bytes, ".")

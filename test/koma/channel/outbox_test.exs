@@ -5,7 +5,7 @@ defmodule Koma.Channel.OutboxTest do
 
   alias Koma.Channel.{Outbox, Preview}
 
-  defp preview(step), do: %Preview{form: "base64", header: %{"step" => step}, data: ""}
+  defp preview(step), do: %Preview{form: "base64", subject: {"job", %{}}, preview: step}
   defp put_all(outbox, pushes), do: Enum.reduce(pushes, outbox, &Outbox.put(&2, &1))
 
   test "at most a window is under way; each that is written lets one follow" do
@@ -32,7 +32,7 @@ defmodule Koma.Channel.OutboxTest do
     {first, waiting} = waiting |> Outbox.written() |> Outbox.take()
     {second, _empty} = waiting |> Outbox.written() |> Outbox.take()
 
-    steps = for {:preview, preview} <- first ++ second, do: preview.header["step"]
+    steps = for {:preview, preview} <- first ++ second, do: preview.preview
     assert Enum.sort(steps) == [a: 50, b: 50]
   end
 

@@ -31,7 +31,7 @@ defmodule Koma.Job.CancelTest do
     events = await_end(id)
     assert Koma.cancel(id, %Caller{}) == :ok
     assert Koma.cancel(id, %Caller{}) == :ok
-    assert await_end(id) == events
+    assert as_stored(await_end(id)) == as_stored(events)
     assert {:error, %{code: "not_found"}} = Koma.cancel("job_unknown", %Caller{})
   end
 

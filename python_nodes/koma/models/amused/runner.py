@@ -62,7 +62,7 @@ class AmusedRunner:
             Output(
                 name="image" if number == 1 else f"image_{number}",
                 media_type="image/png",
-                path=media.write_png(painted.request.output_dir, image),
+                path=media.write_png(painted.request.folder(), image),
                 meta={
                     "width": image.shape[1],
                     "height": image.shape[0],

@@ -69,7 +69,7 @@ class LtxVideoRunner:
             "seed": filmed.seed,
             "steps": filmed.total,
         }
-        path = media.write_mp4(filmed.request.output_dir, frames, fps)
+        path = media.write_mp4(filmed.request.folder(), frames, fps)
         return [Output("video", "video/mp4", path=path, meta=meta)]
 
 

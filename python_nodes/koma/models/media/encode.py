@@ -32,7 +32,6 @@ _LIMITED_RANGE = 1
 
 def fresh_path(folder: Path, suffix: str) -> Path:
     """A name in ``folder`` that nothing else has."""
-    folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{uuid.uuid4().hex}{suffix}"
 
 

@@ -113,7 +113,7 @@ class ToyRunner(Runner):
         if row.params.output_bytes == 0:
             return [Output("result", "application/json", text=json.dumps(content))]
         missing = row.params.output_bytes - len(json.dumps(content | {"padding": ""}))
-        path = row.request.output_dir / "result.json"
+        path = row.request.folder() / "result.json"
         path.write_text(
             json.dumps(content | {"padding": _stretch(row.digest, max(0, missing + 1) // 2).hex()})
         )
