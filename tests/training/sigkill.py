@@ -17,25 +17,32 @@ KILLED_AFTER = 12
 """Step after which the process dies: two steps of work are lost, step 10 is on disk."""
 
 
-def options(out: Path, steps: int, resume: bool = False) -> Options:
-    return Options(out, steps=steps, save_every=SAVE_EVERY, resume=resume, device="cpu")
+def options(out: Path, steps: int, resume: bool = False, start_from: Path | None = None) -> Options:
+    return Options(
+        out, steps=steps, save_every=SAVE_EVERY, resume=resume, device="cpu", start_from=start_from
+    )
 
 
-def train_until_killed(make: Callable[[], Run], out: Path, steps: int) -> None:
+def train_until_killed(
+    make: Callable[[], Run], out: Path, steps: int, start_from: Path | None = None
+) -> None:
     """Train in another process that dies by SIGKILL after step `KILLED_AFTER`; `make` must be importable."""
-    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(make, out, steps))
+    arguments = (make, options(out, steps, start_from=start_from))
+    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=arguments)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
 
 
-def resumed_after_sigkill(make: Callable[[], Run], out: Path, steps: int) -> Result:
+def resumed_after_sigkill(
+    make: Callable[[], Run], out: Path, steps: int, start_from: Path | None = None
+) -> Result:
     """The result of the continuation of a run that was killed."""
-    train_until_killed(make, out, steps)
-    return fit(make(), options(out, steps, resume=True))
+    train_until_killed(make, out, steps, start_from)
+    return fit(make(), options(out, steps, resume=True, start_from=start_from))
 
 
-def _train_and_die(make: Callable[[], Run], out: Path, steps: int) -> None:
+def _train_and_die(make: Callable[[], Run], how: Options) -> None:
     torch.set_num_threads(1)
     run = make()
     own = run.after_step
@@ -46,4 +53,4 @@ def _train_and_die(make: Callable[[], Run], out: Path, steps: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run.after_step = after_step  # type: ignore[method-assign]
-    fit(run, options(out, steps))
+    fit(run, how)

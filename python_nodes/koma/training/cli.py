@@ -18,6 +18,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "ltx-vae": ("koma.training.ltx_vae", "LTXVAERun"),
     "ltx": ("koma.training.ltx", "LTXRun"),
     "smolvlm2": ("koma.training.smolvlm2", "SmolVLM2Run"),
+    "smolvlm2-questions": ("koma.training.smolvlm2_questions", "SmolVLM2QuestionsRun"),
     "judge": ("koma.training.judge", "JudgeRun"),
 }
 

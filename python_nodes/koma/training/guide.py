@@ -22,7 +22,7 @@ NOT_ASKED = -100
 
 class Guide(nn.Module):
     """Linear layers: which object a patch shows; from a frame's tokens, where its objects are; from what the
-    text model makes of the tokens, which way they move.
+    text model makes of the tokens, which way they move; from what it makes of a yes/no question, the answer.
 
     What the text model is given must tell places plainly: a motion is the difference between two frames.
     """
@@ -34,6 +34,7 @@ class Guide(nn.Module):
         self.objects = nn.Linear(vision_width, len(OBJECTS) + 1)
         self.places = nn.Linear(width, 3 * MAX_OBJECTS)
         self.motions = nn.Linear(width, len(MOTIONS))
+        self.verdicts = nn.Linear(width, 2)
         weights = torch.ones(len(OBJECTS) + 1)
         weights[NOTHING] = NOTHING_WEIGHT
         self.register_buffer("weights", weights, persistent=False)
@@ -61,6 +62,16 @@ class Guide(nn.Module):
         later = read[:, read.shape[1] // frames :]
         motion = on_device(scenes.motion, read.device)[:, None].expand(-1, later.shape[1])
         return functional.cross_entropy(self.motions(later).float().flatten(0, 1), motion.flatten())
+
+    def verdict_loss(self, read: Tensor, verdicts: Tensor) -> Tensor:
+        """Return the loss on the text model's states `[B, L, width]` at yes/no questions.
+
+        Every token of a question, from the asked word on the sooner the better, names the answer: `verdicts`
+        int64 `[B, L]` is 1 for yes, 0 for no, `NOT_ASKED` elsewhere. The answer alone, some tokens farther
+        on, teaches the comparison of words with what is seen far more slowly.
+        """
+        scores = self.verdicts(read).float().flatten(0, 1)
+        return functional.cross_entropy(scores, verdicts.flatten(), ignore_index=NOT_ASKED)
 
 
 def patch_kinds(path: Tensor, kinds: Tensor, grid: int) -> Tensor:

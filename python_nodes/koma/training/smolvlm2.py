@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from koma.training.compiling import compiled
-from koma.training.guide import Guide
+from koma.training.guide import NOT_ASKED, Guide
 from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_clips, save_grid
 from koma.training.smolvlm2_card import Recipe, write_card
@@ -31,8 +31,9 @@ from koma.training.smolvlm2_model import (
 from koma.training.smolvlm2_model import tiny as shape_for_tests
 from koma.training.smolvlm2_text import IGNORED, Layout, Timing, build_tokenizer, dialogues, sampled
 from koma.training.world.degrade import degrade
+from koma.training.world.questions import SINGLE_CHECKS
 from koma.training.world.render import Renderer
-from koma.training.world.scene import Medium, SceneBatch, sample_batch
+from koma.training.world.scene import Medium, Scene, SceneBatch, sample_batch
 from koma.training.world.transfer import on_device
 
 SMALL_LR, SMALL_EMA_DECAY = 3e-3, 0.99
@@ -51,6 +52,7 @@ IMAGES_PER_CLIP = 2
 """A step on pictures has so many times the samples of a step on clips."""
 USUAL_SHARE = 0.7
 """Share of clip steps with the usual timing; the others vary rate, length and number of frames."""
+VERDICTS = {"no": 0, "yes": 1}
 PREFIX = -1
 """Number of the turn that every turn sees: the media."""
 FRAMES, FPS = 17, 8.0
@@ -62,13 +64,15 @@ EYES_FIRST, EYES_BATCH = 0.2, 4
 
 @dataclass(frozen=True)
 class Chat:
-    """One batch of chats: ids, labels and positions int64 `[B, L]`, mask bool `[B, 1, L, L]`.
+    """One batch of chats: ids, labels, verdicts and positions int64 `[B, L]`, mask bool `[B, 1, L, L]`.
 
+    `verdicts` has the answers at the tokens of yes/no questions for one thing, see `Guide.verdict_loss`;
     `at_pictures` says where the pictures stand, in all rows alike.
     """
 
     ids: Tensor
     labels: Tensor
+    verdicts: Tensor
     at_pictures: Tensor
     mask: Tensor
     positions: Tensor
@@ -90,7 +94,7 @@ class SmolVLM2Run(Run):
             self.lr, self.ema_decay = SMALL_LR, SMALL_EMA_DECAY
         self.shape = shape_for_tests(size) if tiny else usual(size)
         self.eyes_first = EYES_FIRST if small and not tiny else 0.0
-        self.turns = TURNS_ON_CPU if small else TURNS
+        self.turns, self.turns_of_images = TURNS_ON_CPU if small else TURNS, TURNS_OF_IMAGES
 
     def build(self, device: torch.device) -> None:
         """Make the model, the tokenizer's layout and the renderer on `device`."""
@@ -120,23 +124,26 @@ class SmolVLM2Run(Run):
         timing = self.usual if rng.random() < USUAL_SHARE else unusual_timing(rng, len(self.usual.places))
         count = self.batch * (IMAGES_PER_CLIP if medium == "image" else 1)
         scenes = sample_batch(count, self.batch_seed(step), "train", medium=medium)
-        pixels = self._pixels(scenes, medium, timing, generator)
-        chat = self._chat(scenes, medium, timing, rng)
+        pixels = self.pixels(scenes, medium, timing, generator)
+        chat = self.chat(scenes, medium, timing, rng)
         usual = medium == "image" or timing is self.usual
         forward = self.fast_logits if usual else answer_logits
         logits, read, *seen = forward(
             self.model, chat.ids, pixels, chat.at_pictures, chat.mask, chat.positions
         )
-        predicted, wanted = logits[:, :-1].flatten(0, 1), chat.labels[:, 1:].flatten()
-        loss = functional.cross_entropy(predicted.float(), wanted, ignore_index=IGNORED)
-        weight = GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
+        loss = answer_loss(logits, chat.labels)
+        weight = self.guide_weight()
         if weight:
             times = torch.tensor((0.0,) if medium == "image" else timing.places)
-            guided = self.guide(*seen, scenes, times)
+            guided = self.guide(*seen, scenes, times) + self.guide.verdict_loss(read, chat.verdicts)
             if medium == "clip":
-                guided = guided + self.guide.motion_loss(read, scenes, len(times))
+                guided = guided + self.guide.motion_loss(read[:, chat.at_pictures], scenes, len(times))
             return loss + weight * guided, {medium: loss.detach(), "guide": guided.detach()}
         return loss, {medium: loss.detach()}
+
+    def guide_weight(self) -> float:
+        """Return the weight of the guide's loss now."""
+        return GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
 
     def _eyes_loss(
         self, step: int, rng: np.random.Generator, generator: torch.Generator
@@ -166,7 +173,7 @@ class SmolVLM2Run(Run):
     @torch.no_grad()
     def captions(self, scenes: SceneBatch, medium: Medium) -> list[str]:
         """Caption scenes with the model as it is, greedily."""
-        pixels = self._pixels(scenes, medium, self.usual, None)
+        pixels = self.pixels(scenes, medium, self.usual, None)
         prefix = self.layout.image_prefix() if medium == "image" else self.layout.video_prefix(self.usual)
         name = "image" if medium == "image" else "video"
         asked = self.layout.question(f"Describe this {name}.")
@@ -177,7 +184,7 @@ class SmolVLM2Run(Run):
         said: list[str] = self.tokenizer.batch_decode(out[:, prompt.shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in said]
 
-    def _pixels(
+    def pixels(
         self, scenes: SceneBatch, medium: Medium, timing: Timing, generator: torch.Generator | None
     ) -> Tensor:
         """Render `[B, frames, 3, S, S]` in about [-1, 1]; damaged if a generator is given."""
@@ -188,27 +195,41 @@ class SmolVLM2Run(Run):
         shown = frames.float() / 255 if generator is None else degrade(frames, generator)
         return shown * 2 - 1
 
-    def _chat(self, scenes: SceneBatch, medium: Medium, timing: Timing, rng: np.random.Generator) -> Chat:
+    def talk(self, scene: Scene, rng: np.random.Generator, medium: Medium) -> list[tuple[str, str]]:
+        """Return the dialogues about one scene."""
+        return dialogues(scene, rng, medium, self.turns)
+
+    def chat(self, scenes: SceneBatch, medium: Medium, timing: Timing, rng: np.random.Generator) -> Chat:
         """Lay out dialogues about every scene, one behind the other, after the common media prefix."""
         prefix = self.layout.image_prefix() if medium == "image" else self.layout.video_prefix(timing)
-        count = min(self.turns, TURNS_OF_IMAGES) if medium == "image" else self.turns
+        count = min(self.turns, self.turns_of_images) if medium == "image" else self.turns
         length = -(-(len(prefix) + count * TURN_ROOM) // ALIGNMENT) * ALIGNMENT
         ids = np.full((len(scenes), length), self.tokenizer.pad_token_id, np.int64)
         labels = np.full((len(scenes), length), IGNORED, np.int64)
+        verdicts = np.full((len(scenes), length), NOT_ASKED, np.int64)
         turns = np.full((len(scenes), length), self.turns, np.int64)
         ids[:, : len(prefix)], turns[:, : len(prefix)] = prefix, PREFIX
         for row, scene in enumerate(scenes.scenes()):
             start = len(prefix)
-            for turn, (question, answer) in enumerate(dialogues(scene, rng, medium, self.turns)):
+            for turn, (question, answer) in enumerate(self.talk(scene, rng, medium)):
                 tokens, targets = self.layout.turn(question, answer)
                 if start + len(tokens) <= length:
                     place = slice(start, start + len(tokens))
                     ids[row, place], labels[row, place], turns[row, place] = tokens, targets, turn
+                    if question in SINGLE_CHECKS:
+                        verdicts[row, place] = VERDICTS[answer]
                     start = place.stop
         at_pictures = np.flatnonzero(ids[0] == self.model.config.image_token_id)
         mask, positions = turn_geometry(on_device(turns, self.device), len(prefix))
         shared = on_device(at_pictures, self.device), mask, positions
-        return Chat(on_device(ids, self.device), on_device(labels, self.device), *shared)
+        own = (on_device(part, self.device) for part in (ids, labels, verdicts))
+        return Chat(*own, *shared)
+
+
+def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the next tokens, of logits `[B, L, vocab]` and labels `[B, L]`."""
+    predicted, wanted = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return functional.cross_entropy(predicted.float(), wanted, ignore_index=IGNORED)
 
 
 def turn_geometry(turns: Tensor, prefix: int) -> tuple[Tensor, Tensor]:

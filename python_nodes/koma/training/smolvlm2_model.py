@@ -118,21 +118,34 @@ def answer_logits(
     mask: Tensor,
     positions: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return logits `[B, L, vocab]` of chats `ids` `[B, L]` with pictures at `at_pictures`.
+    """Return what `read_chat` does, and what `image_features` makes of all frames, row after row.
 
-    With them come the text model's last states at the pictures, and what `image_features` makes of all
-    frames, the frames of a row one after the other.
-
-    `pixels` `[B, frames, 3, S, S]` normalised; `mask` bool `[B, 1, L, L]`; `positions` int64 `[B, L]`.
+    `pixels` `[B, frames, 3, S, S]` normalised; the others are those of `read_chat`.
     """
     patches, features = image_features(model, pixels.flatten(0, 1))
-    embeds = model.model.text_model.embed_tokens(ids)
     pictures = features.reshape(len(ids), len(at_pictures), -1)
-    embeds = embeds.to(features.dtype).index_copy(1, at_pictures, pictures)
+    return *read_chat(model, ids, pictures, at_pictures, mask, positions), patches, features
+
+
+def read_chat(
+    model: SmolVLMForConditionalGeneration,
+    ids: Tensor,
+    pictures: Tensor,
+    at_pictures: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return logits `[B, L, vocab]` and last states `[B, L, width]` of chats `ids` `[B, L]`.
+
+    `pictures` `[B, frames·tokens, width]` are the connector's tokens of all frames, which stand at
+    `at_pictures`; `mask` bool `[B, 1, L, L]`; `positions` int64 `[B, L]`.
+    """
+    embeds = model.model.text_model.embed_tokens(ids)
+    embeds = embeds.to(pictures.dtype).index_copy(1, at_pictures, pictures)
     hidden = model.model.text_model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
-    return model.lm_head(hidden), hidden[:, at_pictures], patches, features
+    return model.lm_head(hidden), hidden
 
 
 def save_checkpoint(

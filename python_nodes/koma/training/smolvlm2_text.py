@@ -176,10 +176,15 @@ def number_words(number: int) -> str:
 
 def dialogues(scene: Scene, rng: np.random.Generator, medium: Medium, turns: int) -> list[tuple[str, str]]:
     """Return `turns` (at least 3) questions with answers: the caption, open questions, yes/no questions."""
-    prompt = CAPTION_PROMPTS[int(rng.integers(len(CAPTION_PROMPTS)))]
-    name = MEDIUM_NAMES[medium][int(rng.integers(2))]
-    asked = [(prompt.format(name), canonical(scene, medium))]
+    asked = [description(scene, rng, medium)]
     plain, yes_no = open_questions(scene, rng, medium), checks(scene, rng, medium)
     for group, share in ((plain, (turns - 1) // 2), (yes_no, turns - 1 - (turns - 1) // 2)):
         asked += [group[i] for i in rng.permutation(len(group))[:share]]
     return asked
+
+
+def description(scene: Scene, rng: np.random.Generator, medium: Medium) -> tuple[str, str]:
+    """Return one of the ways to ask for a caption, and the caption."""
+    prompt = CAPTION_PROMPTS[int(rng.integers(len(CAPTION_PROMPTS)))]
+    name = MEDIUM_NAMES[medium][int(rng.integers(2))]
+    return prompt.format(name), canonical(scene, medium)

@@ -37,6 +37,17 @@ QUESTION_WORDS: tuple[str, ...] = (
 )
 
 
+def _single_checks() -> frozenset[str]:
+    """Return every yes/no question that asks for one thing: an object, a background or a motion."""
+    nouns = [_noun(kind) for kind in range(len(OBJECTS))]
+    places = [phrase for phrases in BACKGROUND_PHRASES for phrase in phrases]
+    moves = [phrase for phrases in MOTION_PHRASES for phrase in phrases]
+    asked = ((OBJECT_CHECKS, nouns), (BACKGROUND_CHECKS, places), (MOTION_CHECKS, moves))
+    return frozenset(
+        check.format(phrase) for forms, phrases in asked for check in forms for phrase in phrases
+    )
+
+
 def questions(scene: Scene, rng: np.random.Generator, medium: Medium = "clip") -> list[tuple[str, str]]:
     """Return open and yes/no questions with their answers about a scene; of an image none on motion."""
     return open_questions(scene, rng, medium) + checks(scene, rng, medium)
@@ -119,3 +130,6 @@ def _pick(choices: tuple[str, ...], rng: np.random.Generator) -> str:
 
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
+
+
+SINGLE_CHECKS = _single_checks()
