@@ -114,7 +114,7 @@ def test_positions_and_text_reach_the_transformer_as_from_the_stock_pipeline(fol
 
 def test_padding_to_the_pipelines_default_length_is_what_the_long_steps_train(folder: Path) -> None:
     run = built(folder)
-    batch = run.pool.draw(0, 2, torch.Generator().manual_seed(0))
+    batch = run.text_pool.draw(0, 2, torch.Generator().manual_seed(0))
     text = run.tokenizer.batch_decode(batch.ids, skip_special_tokens=True)
     with torch.no_grad():
         pipeline = run.pipeline()
@@ -127,7 +127,7 @@ def test_padding_to_the_pipelines_default_length_is_what_the_long_steps_train(fo
 
 def test_a_given_first_frame_is_encoded_normalised_and_held_at_timestep_0(folder: Path) -> None:
     run = built(folder)
-    batch = run.pool.draw(0, 1, torch.Generator().manual_seed(0))
+    batch = run.text_pool.draw(0, 1, torch.Generator().manual_seed(0))
     frame = torch.rand(1, 3, 32, 32)
     pipeline = LTXImageToVideoPipeline(**run.pipeline().components)
     steps = captured(pipeline, prompt="a cat", image=frame, guidance_scale=1.0)
@@ -146,7 +146,7 @@ def test_a_given_first_frame_is_encoded_normalised_and_held_at_timestep_0(folder
 @pytest.mark.parametrize("kind", [LTXPipeline, LTXImageToVideoPipeline])
 def test_with_the_velocity_of_training_the_stock_pipelines_return_the_clip(folder: Path, kind: Any) -> None:
     run = built(folder)
-    batch = run.pool.draw(0, 1, torch.Generator().manual_seed(0))
+    batch = run.text_pool.draw(0, 1, torch.Generator().manual_seed(0))
     data = batch.latents
 
     def true_velocity(hidden_states: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:

@@ -27,10 +27,10 @@ from koma.training.export import pipeline_arguments, write_manifest
 from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.tokens import TokenSource
-from koma.training.vq import CELLS, GRID
+from koma.training.vq import GRID
 from koma.training.world.captions import captions, vocabulary
 from koma.training.world.render import Renderer
-from koma.training.world.scene import sample_batch
+from koma.training.world.scene import CELLS, sample_batch
 
 TEXT_DROPOUT = 0.1
 LABEL_SMOOTHING = 0.01

@@ -7,7 +7,7 @@ the seed and the step alone, so that a resumed run draws the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,12 @@ class Encoded:
     def rows(self, index: Tensor) -> Encoded:
         """The rows of `index` [B]."""
         return Encoded(self.latents[index], self.ids[index], self.mask[index])
+
+    @staticmethod
+    def joined(parts: Iterable[Encoded]) -> Encoded:
+        """The rows of all parts."""
+        latents, ids, mask = zip(*((part.latents, part.ids, part.mask) for part in parts), strict=True)
+        return Encoded(torch.cat(latents), torch.cat(ids), torch.cat(mask))
 
 
 class LatentPool:
@@ -49,10 +55,5 @@ class LatentPool:
         if self._all is None or set(self._held) != set(wanted):
             self._all = None
             self._held = {number: self._held.get(number) or self.encode(number) for number in wanted}
-            parts = self._held.values()
-            self._all = Encoded(
-                torch.cat([part.latents for part in parts]),
-                torch.cat([part.ids for part in parts]),
-                torch.cat([part.mask for part in parts]),
-            )
+            self._all = Encoded.joined(self._held.values())
         return self._all

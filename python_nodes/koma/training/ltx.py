@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,11 +42,12 @@ from koma.training.ltx_parts import (
 from koma.training.sheets import save_clips
 from koma.training.world.captions import captions
 from koma.training.world.render import Renderer
-from koma.training.world.scene import sample_batch
+from koma.training.world.scene import CELLS, sample_batch, snapped
 
+Use = Literal["text", "image"]
 EVALUATION_SEED = 10**6
-CHUNK_SEEDS = 10**9
-"""Chunks of the pool take their seeds from here on, where no step counts."""
+CHUNK_SEEDS = {"text": 10**9, "image": 2 * 10**9}
+"""Chunks of the two pools take their seeds from here on, where no step counts."""
 TEXT_DROPOUT = 0.1
 FIRST_FRAME_SHARE = 0.4
 LONG_TEXT_TOKENS = 128
@@ -97,6 +99,9 @@ class LTXRun(Run):
         small = size <= SMALL
         self.batch = batch or (16 if tiny else 32 if small else 256)
         self.chunk = 16 if tiny else 512 if small else 4096
+        self.cells = CELLS if small else None
+        """Clips that are made from text alone begin with objects in whole cells, as aMUSEd's small pictures
+        do: there are far fewer to learn. First frames are both of these and of any others."""
 
     def build(self, device: torch.device) -> None:
         """Load the autoencoder, make the models, the renderer and the pool."""
@@ -113,10 +118,17 @@ class LTXRun(Run):
         self.coordinates = video_coordinates((self.frames - 1) // TEMPORAL_RATIO + 1, side, side, device)
         self.null = self._tokens([""])
         self.renderer = Renderer(self.size, self.frames, device)
-        self.pool = LatentPool(self._encode_chunk, chunks=4, refresh=max(1, self.chunk * REUSE // self.batch))
+        self.from_image = round(FIRST_FRAME_SHARE * self.batch)
+        self.image_pool = self._pool("image", self.from_image)
+        self.text_pool = self._pool("text", self.batch - self.from_image)
         wanted = self.options.compile and device.type == "cuda"
         self.encode = compiled(self._encode, "ltx: encoding", wanted, dynamic=False)
         self.velocity_error = compiled(self._velocity_error, "ltx: transformer", wanted, dynamic=False)
+
+    def _pool(self, use: Use, rows: int) -> LatentPool:
+        """A pool from which every step draws `rows` clips."""
+        refresh = max(1, self.chunk * REUSE // rows)
+        return LatentPool(partial(self._encode_chunk, use), chunks=4, refresh=refresh)
 
     def modules(self) -> dict[str, nn.Module]:
         """The transformer and the text encoder."""
@@ -124,11 +136,15 @@ class LTXRun(Run):
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Squared error of the velocity; the first rows of the batch keep their first latent frame clean."""
-        batch = self._without_some_texts(self.pool.draw(step, self.batch, generator), generator)
+        kept = self.from_image
+        drawn = (
+            self.image_pool.draw(step, kept, generator),
+            self.text_pool.draw(step, self.batch - kept, generator),
+        )
+        batch = self._without_some_texts(Encoded.joined(drawn), generator)
         noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
         sigma = sample_sigmas(self.batch, generator, self.device)
         text = self._encode_text(batch, LONG_TEXT_TOKENS if step % LONG_TEXT_EVERY == 0 else TEXT_TOKENS)
-        kept = round(FIRST_FRAME_SHARE * self.batch)
         first = torch.arange(batch.latents.shape[1], device=self.device) < self.per_frame
         by_token = torch.where(first, 0.0, sigma[:kept, None])
         image_rows, text_rows = slice(0, kept), slice(kept, None)
@@ -178,10 +194,12 @@ class LTXRun(Run):
         return encoded.input_ids.to(self.device), encoded.attention_mask.bool().to(self.device)
 
     @torch.no_grad()
-    def _encode_chunk(self, number: int) -> Encoded:
-        """Render, encode and caption one chunk of the pool."""
-        seed = derive_seed(self.options.seed, CHUNK_SEEDS + number)
+    def _encode_chunk(self, use: Use, number: int) -> Encoded:
+        """Render, encode and caption one chunk of a pool."""
+        seed = derive_seed(self.options.seed, CHUNK_SEEDS[use] + number)
         batch = sample_batch(self.chunk, seed, "train")
+        if self.cells and (use == "text" or number % 2):
+            batch = snapped(batch, self.cells)
         generator = torch.Generator(self.device).manual_seed(seed)
         size = min(ENCODE_BATCH, self.chunk)
         parts = [
@@ -234,5 +252,5 @@ class LTXRun(Run):
         figures = self.vae_folder / "figures.json"
         measured = json.loads(figures.read_text()) if figures.exists() else {}
         defaults = node_defaults(self.size, self.frames)
-        export_pipeline(self.pipeline(), path, defaults, measured, self.result)
+        export_pipeline(self.pipeline(), path, defaults, self.cells, measured, self.result)
         self.sheet(path / "samples")

@@ -47,7 +47,7 @@ Prompts are simple English captions: one or two of {objects} objects before one 
 
 Clips of Emoji World, rendered from Noto Color Emoji (SIL Open Font License 1.1) with captions from a small
 grammar, drawn anew during training. A tenth of the combinations of object, background and motion is held
-out.
+out.{grid}
 
 ## Recipe
 
@@ -65,11 +65,15 @@ out.
 {trained} steps in {minutes:.1f} minutes on {device}; last loss {loss:.3f}.
 """
 
+GRID = """ In
+text-to-video clips objects begin on a grid of {cells}×{cells} cells."""
+
 
 def export_pipeline(
     pipeline: LTXPipeline,
     path: Path,
     defaults: Mapping[str, Any],
+    cells: int | None,
     vae_figures: Mapping[str, float],
     result: Result,
 ) -> None:
@@ -78,7 +82,7 @@ def export_pipeline(
     LTXPipeline(**halves).save_pretrained(path)
     (path / "vae" / "figures.json").write_text(json.dumps(vae_figures, indent=1) + "\n")
     write_manifest(path, defaults["width"], defaults)
-    (path / "README.md").write_text(_card(pipeline, defaults, vae_figures, result))
+    (path / "README.md").write_text(_card(pipeline, defaults, cells, vae_figures, result))
 
 
 def _half(part: object) -> object:
@@ -86,7 +90,11 @@ def _half(part: object) -> object:
 
 
 def _card(
-    pipeline: LTXPipeline, defaults: Mapping[str, Any], vae_figures: Mapping[str, float], result: Result
+    pipeline: LTXPipeline,
+    defaults: Mapping[str, Any],
+    cells: int | None,
+    vae_figures: Mapping[str, float],
+    result: Result,
 ) -> str:
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
@@ -102,6 +110,7 @@ def _card(
         background_names=", ".join(BACKGROUNDS),
         motion_names=", ".join(MOTIONS),
         channels=pipeline.vae.config.latent_channels,
+        grid=GRID.format(cells=cells) if cells else "",
         vae=_autoencoder_figures(vae_figures),
         kl=KL_WEIGHT,
         shift=SHIFT,

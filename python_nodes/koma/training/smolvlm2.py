@@ -221,9 +221,8 @@ class SmolVLM2Run(Run):
                     start = place.stop
         at_pictures = np.flatnonzero(ids[0] == self.model.config.image_token_id)
         mask, positions = turn_geometry(on_device(turns, self.device), len(prefix))
-        shared = on_device(at_pictures, self.device), mask, positions
-        own = (on_device(part, self.device) for part in (ids, labels, verdicts))
-        return Chat(*own, *shared)
+        own = [on_device(part, self.device) for part in (ids, labels, verdicts)]
+        return Chat(own[0], own[1], own[2], on_device(at_pictures, self.device), mask, positions)
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:

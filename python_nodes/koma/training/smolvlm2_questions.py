@@ -8,7 +8,7 @@ pictures are encoded once for many steps, at the price of the small text model a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,7 +62,8 @@ class SmolVLM2QuestionsRun(SmolVLM2Run):
         self.lr = SMALL_LR
         self.turns = self.turns_of_images = TURNS
         self.chunk = 16 if tiny else CHUNK
-        self._number, self._seen = -1, None
+        self._number = -1
+        self._seen: Seen | None = None
 
     def build(self, device: torch.device) -> None:
         """Make model and renderer; the eyes are not trained."""
@@ -72,7 +73,7 @@ class SmolVLM2QuestionsRun(SmolVLM2Run):
         for part in (self.model.model.vision_model, self.model.model.connector):
             part.requires_grad_(False)
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return the mean cross-entropy of one batch's answers, and the losses that guide the comparison."""
         rng = np.random.default_rng(self.batch_seed(step))
         seen = self.seen(step // CHUNK_STEPS)

@@ -15,7 +15,7 @@ from koma.training.compiling import compiled
 from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.world.render import Renderer
-from koma.training.world.scene import Split, sample_batch, snapped
+from koma.training.world.scene import CELLS, Split, sample_batch, snapped
 
 WIDTHS, SMALL_WIDTHS, TINY_WIDTHS = [32, 64, 96, 128], [16, 32, 64], [8, 16, 16, 16]
 """Channels of the levels of a 128 px image, from full resolution down; `SMALL_WIDTHS` up to `SMALL` px."""
@@ -23,8 +23,6 @@ GRID = 16
 """Tokens on a side, whatever the size of the image."""
 VARIANCE = 0.06
 """Variance of the world's pixels in [0, 1]: the squared error is measured in it."""
-CELLS = 8
-"""Cells on a side that objects of small images are laid on, see `snapped`; half as many as tokens."""
 EVALUATION_SEED = 10**6
 RESEED_UNTIL = 0.7
 

@@ -25,6 +25,8 @@ MARGIN = 0.02
 GAP = 0.03
 """Least distance between two objects."""
 HELD_OUT_SHARE = 0.1
+CELLS = 8
+"""Cells on a side that small models learn to lay objects on, see `snapped`."""
 
 
 @dataclass(frozen=True)
