@@ -54,14 +54,24 @@ class JudgeRun(Run):
         return {"judge": self.judge}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
-        """Return binary cross-entropy of the objects plus cross-entropies of background and motion."""
-        scenes = sample_batch(self.batch, self.batch_seed(step))
+        """Return binary cross-entropy of the objects plus cross-entropies of background and motion.
+
+        Objects are asked of every frame and of the clip. Every other step has pairs alone: they are small,
+        and both must be right.
+        """
+        counts = (2,) if step % 2 else (1, 2)
+        scenes = sample_batch(self.batch, self.batch_seed(step), objects=counts)
         clips = self.renderer.frames_at(scenes, torch.tensor(JUDGE_FRAMES))
         verdict: Verdict = self.watch(degrade(clips, generator, DAMAGE))
         assert verdict.motion is not None
+        assert verdict.frames is not None
         shown = on_device(present(scenes), clips.device)
         background, motion = (on_device(t, clips.device) for t in (scenes.background, scenes.motion))
-        objects = functional.binary_cross_entropy_with_logits(verdict.objects.float(), shown) * len(OBJECTS)
+        each = shown[:, None].expand_as(verdict.frames)
+        objects = len(OBJECTS) * (
+            functional.binary_cross_entropy_with_logits(verdict.objects.float(), shown)
+            + functional.binary_cross_entropy_with_logits(verdict.frames.float(), each)
+        )
         place = functional.cross_entropy(verdict.background.float(), background)
         moved = functional.cross_entropy(verdict.motion.float(), motion)
         figures: dict[str, float | Tensor] = {"objects": objects.detach(), "motion": moved.detach()}

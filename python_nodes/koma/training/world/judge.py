@@ -26,11 +26,15 @@ ABSENT = -3.7
 
 @dataclass(frozen=True)
 class Verdict:
-    """Scores: `objects` `[N, K]` (a sigmoid each), `background` `[N, 6]` and, of clips, `motion` `[N, 7]`."""
+    """Scores: `objects` `[N, K]` (a sigmoid each), `background` `[N, 6]` and, of clips, `motion` `[N, 7]`.
+
+    Those of a clip are the means of its frames, whose own scores of objects are `frames` `[N, 5, K]`.
+    """
 
     objects: Tensor
     background: Tensor
     motion: Tensor | None = None
+    frames: Tensor | None = None
 
     def kinds(self, counts: Tensor) -> list[frozenset[int]]:
         """Return the `counts[i]` likeliest objects of sample i."""
@@ -76,10 +80,9 @@ class Judge(nn.Module):
         frames = self._verdict(maps)
         motion = self.motion(self.narrow(maps).unflatten(0, (count, CLIP_FRAMES)).flatten(1, 2))
         objects, background = (
-            scores.unflatten(0, (count, CLIP_FRAMES)).mean(1)
-            for scores in (frames.objects, frames.background)
+            scores.unflatten(0, (count, CLIP_FRAMES)) for scores in (frames.objects, frames.background)
         )
-        return Verdict(objects, background, motion)
+        return Verdict(objects.mean(1), background.mean(1), motion, objects)
 
     def _maps(self, images: Tensor) -> Tensor:
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
