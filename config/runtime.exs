@@ -9,6 +9,7 @@ import Config
 #   KOMA_KEYS        the same lines, separated by ;             (none)
 #   KOMA_OPEN        on: listen beyond loopback without keys    (off)
 #   KOMA_ORIGINS     further origins whose pages may use it, separated by , (none)
+#   KOMA_SECRET      signs the sessions of the dashboard        (made once, kept in KOMA_DATA)
 #   KOMA_DATA        folder of jobs and artifacts               (data)
 #   KOMA_PYTHON      interpreter of the model nodes             (.venv/bin/python)
 #   KOMA_MODELS      "all", or families with an optional count, e.g. "toy:2,amused" (all)
@@ -66,6 +67,7 @@ if config_env() != :test do
     keys: env.("KOMA_KEYS", nil),
     open: env.("KOMA_OPEN", "off") == "on",
     origins: "KOMA_ORIGINS" |> env.("") |> String.split(",", trim: true),
+    secret: env.("KOMA_SECRET", nil),
     data_dir: Path.expand(env.("KOMA_DATA", Path.join(root, "data"))),
     python: env.("KOMA_PYTHON", Path.join(root, ".venv/bin/python")),
     python_path: env.("KOMA_PYTHONPATH", Path.join(root, "python_nodes")),

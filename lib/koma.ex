@@ -65,8 +65,12 @@ defmodule Koma do
   @spec drain(non_neg_integer) :: :ok
   def drain(timeout_ms), do: ask(fn -> Job.drain(timeout_ms) end, :ok)
 
+  @doc """
+  Asks the core; the second argument is the answer while it starts again. For what stands beside this
+  façade: what operators ask, and what they watch.
+  """
   @spec ask((() -> answer), answer) :: answer when answer: term
-  defp ask(question, without_core \\ {:error, unavailable()}) do
+  def ask(question, without_core \\ {:error, unavailable()}) do
     question.()
   catch
     # The process that was asked is gone,

@@ -13,7 +13,7 @@ debian_packages=(
 )
 [ "${1:-}" = --browser ] && debian_packages+=(chromium fonts-inter)
 otp_applications=(cowboy ranch cowlib gun)
-web_clients=(phoenix/priv/static/phoenix.mjs)
+web_clients=(phoenix/priv/static/phoenix.mjs phoenix_live_view/priv/static/phoenix_live_view.esm.js)
 stamps=.cache/setup
 mkdir -p "$stamps"
 

@@ -44,14 +44,20 @@ defmodule Koma.Access do
       else: {:error, Error.new("forbidden", "This needs a key with the role metrics.")}
   end
 
+  @doc "Whether the caller may act on the server itself, or `forbidden`."
+  @spec check_operator(Caller.t()) :: :ok | {:error, Error.t()}
+  def check_operator(caller) do
+    if operator?(caller),
+      do: :ok,
+      else: {:error, Error.new("forbidden", "This needs a key with the role operator.")}
+  end
+
   @doc """
   An operator who acts for another key: its jobs are theirs then. `forbidden` for anybody else.
   """
   @spec on_behalf(Caller.t(), key :: String.t() | nil) :: {:ok, Caller.t()} | {:error, Error.t()}
   def on_behalf(%Caller{} = caller, key) do
-    if operator?(caller),
-      do: {:ok, %Caller{caller | key: key}},
-      else: {:error, Error.new("forbidden", "This needs a key with the role operator.")}
+    with :ok <- check_operator(caller), do: {:ok, %Caller{caller | key: key}}
   end
 
   @doc "Whether a caller who was let in before would be let in now, with the same roles."

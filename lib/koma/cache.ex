@@ -53,6 +53,14 @@ defmodule Koma.Cache do
     GenServer.cast(__MODULE__, {:put, record.fingerprint, result(record)})
   end
 
+  @doc "How many results there are, of how many bytes, and how many bytes there may be."
+  @spec size(timeout_ms :: pos_integer) :: %{
+          results: non_neg_integer,
+          bytes: non_neg_integer,
+          limit: non_neg_integer
+        }
+  def size(timeout_ms), do: GenServer.call(__MODULE__, :size, timeout_ms)
+
   defp result(record), do: Map.take(record, [:outputs, :seed, :timings])
 
   defp whole?(%{outputs: outputs}) do
@@ -69,6 +77,11 @@ defmodule Koma.Cache do
     state = %{bytes: 0, limit: Options.get().cache_bytes}
     completed = Store.Jobs.list(&(&1.state == "completed" and &1.fingerprint != nil))
     {:ok, completed |> Enum.sort_by(& &1.finished_at) |> Enum.reduce(state, &restore/2)}
+  end
+
+  @impl GenServer
+  def handle_call(:size, _from, state) do
+    {:reply, Map.put(state, :results, :ets.info(@results, :size)), state}
   end
 
   @impl GenServer

@@ -26,19 +26,28 @@ defmodule Koma.Channel do
 
   @typedoc """
   What a channel sends on its own. `:event` is never dropped; of the previews with the same key
-  the latest wins; after `:last` nothing comes, so that waiting previews are dropped.
+  the latest wins; after `:last` nothing comes, so that waiting previews are dropped. Of a page
+  (`:diff`) only the latest state of each part is sent.
   """
   @type push ::
           {:event | :last, name :: String.t(), json :: iodata}
           | {:preview, key :: term, Koma.Channel.Preview.t()}
+          | {:diff, %{(position :: non_neg_integer) => json :: iodata}}
+
+  @typedoc "The response of an answer: an object, or the JSON text of one."
+  @type response :: map | {:json, iodata}
 
   @doc "Enters the topic; `argument` is what the router made of its name."
-  @callback join(Koma.Channel.Router.argument(), payload :: term, Koma.Caller.t()) ::
-              {:ok, response :: map, [push], state :: term} | {:error, Koma.Error.t()}
+  @callback join(argument :: term, payload :: term, Koma.Caller.t()) ::
+              {:ok, response, [push], state :: term}
+              | {:error, Koma.Error.t()}
+              | {:error, Koma.Error.t(), in_other_words :: map}
 
-  @doc "Answers a push of the client."
+  @doc "Answers a push of the client; pushes go before the answer."
   @callback handle_in(event :: String.t(), payload :: term, state :: term) ::
-              {:ok, response :: map, state :: term} | {:error, Koma.Error.t(), state :: term}
+              {:ok, response, state :: term}
+              | {:ok, response, [push], state :: term}
+              | {:error, Koma.Error.t(), state :: term}
 
   @doc "Turns a message of the core into pushes."
   @callback handle_info(message :: term, state :: term) :: {[push], state :: term}
@@ -53,7 +62,7 @@ defmodule Koma.Channel do
             socket: pid,
             caller: Koma.Caller.t(),
             module: module,
-            argument: Koma.Channel.Router.argument(),
+            argument: term,
             message: Koma.Socket.Message.t()
           }
   end

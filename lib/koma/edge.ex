@@ -1,6 +1,6 @@
 defmodule Koma.Edge do
   @moduledoc """
-  Everything that faces clients: pipelines, channels, the listener, and the drainer.
+  Everything that faces clients: pipelines, channels, the dashboard, the listener, and the drainer.
 
   Started after the rest and stopped before it, from the drainer backwards: new work is
   refused, running work is finished or handed back, connections are closed, then the rest goes.
@@ -19,11 +19,14 @@ defmodule Koma.Edge do
 
   @impl true
   def init(%Koma.Options{} = options) do
+    :ok = Koma.Live.Secret.load(options)
+
     children = [
       Koma.Pipeline.Followers,
       {Koma.Pipeline.Supervisor, options},
       {Registry, keys: :duplicate, name: Koma.Socket.Handler.registry()},
       {DynamicSupervisor, name: Koma.Channel.Supervisor, strategy: :one_for_one},
+      Koma.Dashboard,
       {Listener, options},
       {Drainer, options}
     ]

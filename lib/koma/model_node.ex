@@ -8,8 +8,8 @@ defmodule Koma.ModelNode do
   """
   use Supervisor
 
-  alias Koma.ModelNode.{Catalogue, Server, Spec}
-  alias Koma.Options
+  alias Koma.{Error, Options}
+  alias Koma.ModelNode.{Catalogue, Order, Server, Spec}
   alias Koma.Wire.Messages.Submit
 
   @registry Koma.ModelNode.Registry
@@ -27,6 +27,26 @@ defmodule Koma.ModelNode do
   @doc "Stops a job; nothing more is sent about it. Its slot is free once Python has let go."
   @spec cancel(pid, id :: String.t()) :: :ok
   def cancel(node, id), do: GenServer.cast(node, {:cancel, id})
+
+  @doc """
+  Gives an operator's order to a model node; it is carried out once its running jobs are done. With
+  `within_ms` a restart waits no longer than that for them; they are then run again elsewhere.
+
+  Errors: `not_found`, and `conflict` when its state does not allow it.
+  """
+  @spec order(name :: String.t(), Order.t(), within_ms :: non_neg_integer | nil) ::
+          :ok | {:error, Error.t()}
+  def order(name, order, within_ms \\ nil) do
+    if whereis(name),
+      do: GenServer.call(via(name), {:order, order, within_ms}),
+      else: {:error, unknown(name)}
+  end
+
+  defp unknown(name) do
+    known = Enum.map(Catalogue.rows(), & &1.spec.name)
+    message = "There is no model node #{inspect(name, printable_limit: 80)}"
+    Error.new("not_found", message, field: "node", value: name, bound: known)
+  end
 
   @doc "Asks every model node to tell the scheduler again whether it is up."
   @spec announce_all() :: :ok

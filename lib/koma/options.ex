@@ -19,6 +19,7 @@ defmodule Koma.Options do
     keys: {:optional_string, nil, "the same as text; both may be given"},
     open: {:boolean, false, "whether to listen beyond loopback without keys"},
     origins: {:strings, [], "origins beside the server's own whose pages may use it"},
+    secret: {:optional_string, nil, "signs sessions; nil: one that is kept in data_dir"},
     # store
     data_dir: {:path, "data", "folder of jobs and artifacts"},
     retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
@@ -69,6 +70,7 @@ defmodule Koma.Options do
           keys: String.t() | nil,
           open: boolean,
           origins: [String.t()],
+          secret: String.t() | nil,
           data_dir: String.t(),
           retention_jobs: non_neg_integer,
           retention_ms: non_neg_integer,

@@ -13,6 +13,9 @@ defmodule Koma.Queue do
     Supervisor.start_link(__MODULE__, options, name: __MODULE__)
   end
 
+  @typedoc "`position`, `wait_ms` (estimated, or nil) and, while nobody's turn comes, `paused`."
+  @type place :: %{String.t() => pos_integer | nil | true}
+
   @doc """
   Promises a place to a job that the calling process is about to store: `overloaded` with
   `retry_after_ms` when all places are taken or too much work waits, `draining` during a stop.
@@ -23,10 +26,10 @@ defmodule Koma.Queue do
 
   @doc """
   Lets the calling job process wait. When its turn has come it gets `{:dispatch, lease}` with a
-  `Koma.Scheduler.Lease`. Returns its position and the estimated wait in ms; while it waits it
-  gets `{:position, position, wait_ms}` when that changed (`Koma.Queue.News`).
+  `Koma.Scheduler.Lease`. Returns its place, as the event `queued` tells it; while it waits it
+  gets `{:place, place}` when that changed (`Koma.Queue.News`).
   """
-  @spec enqueue(String.t(), Ticket.t()) :: {pos_integer, non_neg_integer | nil}
+  @spec enqueue(String.t(), Ticket.t()) :: place
   def enqueue(family, ticket), do: call(family, {:enqueue, ticket})
 
   @doc "A job of this work held a slot for so many ms: later estimates get better."
@@ -42,12 +45,32 @@ defmodule Koma.Queue do
   def position(family, id), do: call(family, {:position, id})
 
   @doc """
-  How many jobs wait, and how long the one has waited that joined first (0 for nobody). Exits like
-  `GenServer.call/3` when the queue does not answer within `timeout_ms`.
+  How many jobs wait, in all and by API key, how long the one has waited that joined first (0 for
+  nobody), and whether the queue is paused. Exits like `GenServer.call/3` when the queue does not
+  answer within `timeout_ms`.
   """
-  @spec depth(String.t(), timeout_ms :: pos_integer) ::
-          %{jobs: non_neg_integer, oldest_ms: non_neg_integer}
+  @spec depth(String.t(), timeout_ms :: pos_integer) :: %{
+          jobs: non_neg_integer,
+          oldest_ms: non_neg_integer,
+          paused: boolean,
+          keys: %{Ticket.key() => pos_integer}
+        }
   def depth(family, timeout_ms), do: GenServer.call(name(family), :depth, timeout_ms)
+
+  @doc """
+  Pauses a queue (`true`), or lets it go on: jobs are accepted and wait, those that run go on. Holds
+  across restarts. Errors: `not_found`, `storage_full`.
+  """
+  @spec pause(family :: String.t(), boolean) :: :ok | {:error, Error.t()}
+  def pause(family, paused) do
+    if family in families(), do: call(family, {:pause, paused}), else: {:error, unknown(family)}
+  end
+
+  defp unknown(family) do
+    message = "There is no queue of #{inspect(family, printable_limit: 80)}"
+    details = [field: "family", value: family, bound: Enum.sort(families())]
+    Error.new("not_found", message, details)
+  end
 
   @doc "Refuses new jobs and starts none (`true`), or goes on (`false`)."
   @spec drain(boolean) :: :ok

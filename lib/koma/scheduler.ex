@@ -101,6 +101,13 @@ defmodule Koma.Scheduler do
     {:noreply, state |> unreserve(family) |> tell(family)}
   end
 
+  def handle_cast({:node_closed, name}, state) do
+    state = %{state | placement: Placement.close(state.placement, name)}
+    # A job that waits to run alone may have lost the model node that was kept for it.
+    with %{^name => node} <- state.placement.nodes, do: tell(state, node.family)
+    {:noreply, state}
+  end
+
   def handle_cast({:node_down, name}, state), do: {:noreply, lose(state, name)}
 
   def handle_cast({:slot_free, name, id}, state) do

@@ -27,7 +27,7 @@ defmodule Koma.Supervisor do
 
     children = [
       Koma.Metrics,
-      {Koma.Telemetry, Koma.Metrics.handlers()},
+      {Koma.Telemetry, Koma.Metrics.handlers() ++ Koma.Dashboard.Errors.handlers()},
       Koma.Job.Followers,
       {Koma.Access, options},
       {Koma.Core, options},

@@ -33,7 +33,8 @@ defmodule Koma.CoreCase do
 
     if GenServer.whereis(Koma.Telemetry) == nil do
       start_supervised!(Koma.Metrics)
-      start_supervised!({Koma.Telemetry, Koma.Metrics.handlers()})
+      handlers = Koma.Metrics.handlers() ++ Koma.Dashboard.Errors.handlers()
+      start_supervised!({Koma.Telemetry, handlers})
       start_supervised!(Koma.Job.Followers)
       start_supervised!({Koma.Access, options})
     end

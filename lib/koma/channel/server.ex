@@ -8,6 +8,7 @@ defmodule Koma.Channel.Server do
 
   alias Koma.Channel
   alias Koma.Channel.{Join, Outbox, Preview}
+  alias Koma.Live.Layout
   alias Koma.Socket.Serializer
   alias Koma.Telemetry
 
@@ -70,22 +71,25 @@ defmodule Koma.Channel.Server do
         {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
 
       {:error, error} ->
-        count(state, [:koma, :channel, :refused], %{code: error.code})
-        tell(state, {:refused, reply(state, message.ref, :error, Channel.refusal(error))})
-        {:stop, :normal, state}
+        {:stop, :normal, refuse(state, message, error, Channel.refusal(error))}
+
+      {:error, error, in_other_words} ->
+        {:stop, :normal, refuse(state, message, error, in_other_words)}
     end
   end
 
   @impl true
   def handle_info({:koma_push, message, size}, %__MODULE__{} = state) do
-    {status, response, inner} =
+    {status, response, pushes, inner} =
       case state.module.handle_in(message.event, message.payload, state.state) do
-        {:ok, response, inner} -> {:ok, response, inner}
-        {:error, error, inner} -> {:error, Channel.refusal(error), inner}
+        {:ok, response, inner} -> {:ok, response, [], inner}
+        {:ok, response, pushes, inner} -> {:ok, response, pushes, inner}
+        {:error, error, inner} -> {:error, Channel.refusal(error), [], inner}
       end
 
+    state = push(%__MODULE__{state | state: inner}, pushes)
     tell(state, {:reply, reply(state, message.ref, status, response), size})
-    {:noreply, %__MODULE__{state | state: inner}}
+    {:noreply, state}
   end
 
   def handle_info(:koma_written, %__MODULE__{} = state) do
@@ -101,6 +105,12 @@ defmodule Koma.Channel.Server do
   def handle_info(message, %__MODULE__{} = state) do
     {pushes, inner} = state.module.handle_info(message, state.state)
     {:noreply, push(%__MODULE__{state | state: inner}, pushes)}
+  end
+
+  defp refuse(state, message, error, response) do
+    count(state, [:koma, :channel, :refused], %{code: error.code})
+    tell(state, {:refused, reply(state, message.ref, :error, response)})
+    state
   end
 
   defp push(state, pushes) do
@@ -123,6 +133,8 @@ defmodule Koma.Channel.Server do
   defp frame(state, {:event, {name, json}}) do
     Serializer.push(state.prefix, name, json)
   end
+
+  defp frame(state, {:diff, diff}), do: Serializer.push(state.prefix, "diff", Layout.diff(diff))
 
   defp frame(state, {:preview, preview}) do
     case Preview.encode(preview) do

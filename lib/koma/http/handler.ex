@@ -26,9 +26,10 @@ defmodule Koma.HTTP.Handler do
 
   @doc """
   Who an action is for: callers that are let in (`:key`, the default), those who may read the
-  metrics, or anybody.
+  metrics, operators, or anybody. A `:browser` is anybody, too; the action itself looks at the
+  cookie, which the others do not see.
   """
-  @callback access(action) :: :key | :metrics | :public
+  @callback access(action) :: :key | :metrics | :operator | :browser | :public
   @optional_callbacks access: 1
 
   @doc "Serves a request whose method is one of `c:methods/1`."
@@ -53,8 +54,10 @@ defmodule Koma.HTTP.Handler do
 
     with :ok <- check_method(method, resource.methods(action)),
          :ok <- check_origin(method, req),
-         {:ok, caller} <- caller(access(resource, action), req) do
-      resource.handle(action, method, Auth.redact(req), caller)
+         access = access(resource, action),
+         {:ok, caller} <- caller(access, req) do
+      req = if access == :browser, do: req, else: Auth.redact(req)
+      resource.handle(action, method, req, caller)
     end
   catch
     # Cowboy's way to say that a part of the request cannot be read.
@@ -92,11 +95,18 @@ defmodule Koma.HTTP.Handler do
   end
 
   defp caller(:public, req), do: {:ok, Auth.guest(req)}
+  defp caller(:browser, _req), do: {:ok, %Caller{}}
   defp caller(:key, req), do: Auth.caller(req)
 
   defp caller(:metrics, req) do
     with {:ok, caller} <- Auth.caller(req),
          :ok <- Access.check_metrics(caller),
+         do: {:ok, caller}
+  end
+
+  defp caller(:operator, req) do
+    with {:ok, caller} <- Auth.caller(req),
+         :ok <- Access.check_operator(caller),
          do: {:ok, caller}
   end
 

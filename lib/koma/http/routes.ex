@@ -1,11 +1,24 @@
 defmodule Koma.HTTP.Routes do
   @moduledoc "Paths to handlers: the one table."
 
-  alias Koma.HTTP.{Artifacts, Handler, Health, Jobs, Metrics, Models, NotFound, Pipelines}
+  alias Koma.HTTP.{
+    Admin,
+    Artifacts,
+    Dashboard,
+    Handler,
+    Health,
+    Jobs,
+    Metrics,
+    Models,
+    NotFound,
+    Pipelines
+  }
+
   alias Koma.HTTP.{Static, Studio}
 
   @routes [
     {"/socket/websocket", Koma.Socket.Handler, :socket},
+    {"/live/websocket", Koma.Socket.Handler, :live},
     {"/v1/artifacts", Handler, {Artifacts, :collection}},
     {"/v1/artifacts/:id", Handler, {Artifacts, :item}},
     {"/v1/jobs", Handler, {Jobs, :collection}},
@@ -15,10 +28,18 @@ defmodule Koma.HTTP.Routes do
     {"/v1/pipelines/:id", Handler, {Pipelines, :item}},
     {"/v1/pipelines/:id/events", Handler, {Pipelines, :events}},
     {"/v1/models", Handler, {Models, :collection}},
+    {"/v1/admin/nodes", Handler, {Admin, :nodes}},
+    {"/v1/admin/nodes/:name/:order", Handler, {Admin, :node}},
+    {"/v1/admin/queues", Handler, {Admin, :queues}},
+    {"/v1/admin/queues/:family/:order", Handler, {Admin, :queue}},
+    {"/v1/admin/jobs/:id", Handler, {Admin, :job}},
     {"/health/live", Handler, {Health, :live}},
     {"/health/ready", Handler, {Health, :ready}},
     {"/metrics", Handler, {Metrics, :all}},
     {"/", Handler, {Studio, :page}},
+    {"/dashboard", Handler, {Dashboard, :page}},
+    {"/dashboard/login", Handler, {Dashboard, :login}},
+    {"/dashboard/logout", Handler, {Dashboard, :logout}},
     {"/static/[...]", Static, Static.files()}
   ]
 

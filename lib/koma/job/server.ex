@@ -120,12 +120,12 @@ defmodule Koma.Job.Server do
   @impl GenServer
   def handle_info({:dispatch, %Lease{} = lease}, state), do: dispatch(state, lease)
 
-  def handle_info({:position, position, wait_ms}, %{record: record, lease: nil} = state)
+  def handle_info({:place, place}, %{record: record, lease: nil} = state)
       when record.state == "queued" do
-    {:noreply, emit(state, "queued", %{"position" => position, "wait_ms" => wait_ms})}
+    {:noreply, emit(state, "queued", place)}
   end
 
-  def handle_info({:position, _told_too_late, _wait_ms}, state), do: {:noreply, state}
+  def handle_info({:place, _told_too_late}, state), do: {:noreply, state}
 
   def handle_info({:model_node, _id, attempt, message}, %{attempt: attempt, lease: lease} = state)
       when lease != nil do
@@ -200,10 +200,8 @@ defmodule Koma.Job.Server do
 
   defp enqueue(%{record: record} = state) do
     ticket = Ticket.new(record, Retry.class(record, Options.get().max_attempts))
-    {position, wait_ms} = Queue.enqueue(record.model, ticket)
-
-    %{state | queued_at: now()}
-    |> emit("queued", %{"position" => position, "wait_ms" => wait_ms})
+    place = Queue.enqueue(record.model, ticket)
+    emit(%{state | queued_at: now()}, "queued", place)
   end
 
   # --- running

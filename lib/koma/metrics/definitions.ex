@@ -39,6 +39,7 @@ defmodule Koma.Metrics.Definitions do
     {:koma_queue_jobs, :gauge, [:family], "Jobs that wait in the queue."},
     {:koma_queue_oldest_wait_seconds, :gauge, [:family],
      "How long the job has waited that joined the queue first; 0 while nobody waits."},
+    {:koma_queue_paused, :gauge, [:family], "1 while an operator has paused the queue, else 0."},
     # model nodes
     {:koma_model_node_up, :gauge, [:family, :node],
      "1 while the model node can take jobs, else 0."},
@@ -77,6 +78,8 @@ defmodule Koma.Metrics.Definitions do
      "Bytes of artifacts that were deleted."},
     {:koma_cache_requests_total, :counter, [:result],
      "Requests looked up among earlier results, and, of the misses, those that joined a run."},
+    {:koma_cache_results, :gauge, [], "Results that equal requests would be answered with."},
+    {:koma_cache_bytes, :gauge, [], "What these take."},
     # the BEAM
     {:koma_beam_memory_bytes, :gauge, [:kind], "Memory of the gateway."},
     {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},

@@ -4,11 +4,11 @@ defmodule Koma.Metrics.Gauges do
   values then; those of the others are told all the same.
   """
 
-  alias Koma.{ModelNode, Queue, Socket, Store}
+  alias Koma.{Cache, ModelNode, Queue, Socket, Store}
   alias Koma.Metrics.Table
   alias Koma.ModelNode.Catalogue
 
-  # A queue that does not answer by then is left out.
+  # What does not answer by then is left out.
   @queue_ms 1_000
   @live_states ~w(accepted queued running retrying)
   @memory [:total, :processes, :system, :atom, :binary, :code, :ets]
@@ -16,7 +16,7 @@ defmodule Koma.Metrics.Gauges do
   @doc "Every value by metric."
   @spec read() :: Table.values()
   def read do
-    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &beam/0]
+    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &cache/0, &beam/0]
     |> Enum.map(&ask/1)
     |> Enum.reduce(%{}, &Map.merge/2)
   end
@@ -49,7 +49,9 @@ defmodule Koma.Metrics.Gauges do
     %{
       koma_queue_jobs: for({family, depth} <- depths, do: {[family], depth.jobs}),
       koma_queue_oldest_wait_seconds:
-        for({family, depth} <- depths, do: {[family], depth.oldest_ms / 1000})
+        for({family, depth} <- depths, do: {[family], depth.oldest_ms / 1000}),
+      koma_queue_paused:
+        for({family, depth} <- depths, do: {[family], if(depth.paused, do: 1, else: 0)})
     }
   end
 
@@ -93,6 +95,11 @@ defmodule Koma.Metrics.Gauges do
   defp channels do
     %{active: joined} = DynamicSupervisor.count_children(Koma.Channel.Supervisor)
     %{koma_channels: [{[], joined}]}
+  end
+
+  defp cache do
+    %{results: results, bytes: bytes} = Cache.size(@queue_ms)
+    %{koma_cache_results: [{[], results}], koma_cache_bytes: [{[], bytes}]}
   end
 
   defp beam do

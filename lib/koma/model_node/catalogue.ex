@@ -9,7 +9,7 @@ defmodule Koma.ModelNode.Catalogue do
   use GenServer
 
   alias Koma.{Error, Schema}
-  alias Koma.ModelNode.Spec
+  alias Koma.ModelNode.{Order, Spec}
   alias Koma.Wire.Messages.{Ready, Stats}
 
   @table __MODULE__
@@ -19,17 +19,19 @@ defmodule Koma.ModelNode.Catalogue do
   defmodule Row do
     @moduledoc """
     How one model node is. `ready` is its last answer to `load`; `load_ms`, how long its process took
-    for that, and `stats`, what it told last, are those of the process that runs.
+    for that, and `stats`, what it told last, are those of the process that runs. `error` is why it
+    is not ready; `last_error` is what its process died of last, and when (ms since 1970).
     """
     @enforce_keys [:spec, :phase]
-    defstruct [:spec, :phase, :ready, :error, :load_ms, :stats, failures: 0]
+    defstruct [:spec, :phase, :order, :ready, :error, :last_error, :load_ms, :stats, failures: 0]
 
-    @type phase :: :waiting | :hello | :loading | :ready | :killing
     @type t :: %__MODULE__{
             spec: Spec.t(),
-            phase: phase,
+            phase: Order.phase(),
+            order: Order.t() | nil,
             ready: Ready.t() | nil,
             error: Error.t() | nil,
+            last_error: {Error.t(), at :: integer} | nil,
             load_ms: non_neg_integer | nil,
             stats: Stats.t() | nil,
             failures: non_neg_integer
@@ -109,10 +111,10 @@ defmodule Koma.ModelNode.Catalogue do
     |> Enum.map(fn {family, rows} -> model(family, rows) end)
   end
 
-  @doc "The model nodes that are not ready, and why."
+  @doc "The model nodes that are not as they are wanted, and why; one that an operator drained is."
   @spec missing() :: [map]
   def missing do
-    for %Row{spec: spec, phase: phase} = row <- rows(), phase != :ready do
+    for %Row{spec: spec, phase: phase} = row <- rows(), not Order.as_wanted?(phase) do
       entry = %{"node" => spec.name, "family" => spec.family, "state" => Atom.to_string(phase)}
       put_error(entry, row.error)
     end

@@ -38,7 +38,9 @@ defmodule Koma.ModelNode.Handshake do
          "ready for #{inspect(id)} and #{inspect(family)} instead of our load"}
   end
 
-  defp load(spec) do
+  @doc "Asks for the checkpoint of the spec; the answer is another `ready`."
+  @spec load(Spec.t()) :: Load.t()
+  def load(%Spec{} = spec) do
     %Load{
       id: load_id(spec),
       family: spec.family,

@@ -3,8 +3,11 @@ defmodule Koma.ModelNode.Server do
   Owns one model node: starts its process, shakes hands, keeps the pending jobs by id, pings, and
   starts it again with growing pauses when it dies, hangs or breaks the protocol.
 
-      waiting ──▶ hello ──▶ loading ──▶ ready
-         ▲          └──────────┴──────────┴──▶ killing ──▶ (exit) ──▶ waiting
+      waiting ──▶ hello ──▶ loading ──▶ ready ◀──▶ draining ──▶ drained, loading, unloaded
+         ▲          └──────────┴──────────┴──────────┴──▶ killing ──▶ (exit) ──▶ waiting
+
+  Operators' orders (`Koma.ModelNode.Order`) wait in the phase `draining` until the jobs that run are
+  done.
 
   The death of the Python process is an ordinary message here: jobs that were pending are told
   once, with `node_crashed` or `node_hung`, after the process is really gone, so two attempts of
@@ -14,9 +17,9 @@ defmodule Koma.ModelNode.Server do
   require Logger
 
   alias Koma.{Error, Options}
-  alias Koma.ModelNode.{Backoff, Catalogue, Handshake, Health, OsProcess, Pending, Report}
+  alias Koma.ModelNode.{Backoff, Catalogue, Handshake, Health, Order, OsProcess, Pending, Report}
   alias Koma.Wire.Messages
-  alias Koma.Wire.Messages.{Cancel, Failed, Log, Ping, Pong, Ready, Stats}
+  alias Koma.Wire.Messages.{Cancel, Failed, Log, Ping, Pong, Ready, Stats, Unload}
 
   # A process that cannot be killed (a driver in the kernel) is given up after this long.
   @kill_timeout_ms 5_000
@@ -39,6 +42,10 @@ defmodule Koma.ModelNode.Server do
     :ready_at,
     :stats,
     :doom,
+    :last_error,
+    :order,
+    :next_spec,
+    :deadline,
     phase: :waiting,
     failures: 0,
     served: false,
@@ -67,17 +74,24 @@ defmodule Koma.ModelNode.Server do
     {:reply, state.process && state.process.os_pid, state}
   end
 
-  @impl GenServer
-  def handle_cast({:submit, submit, job}, %{phase: :ready} = state) do
-    pending = Pending.put(state.pending, submit, job)
-    {:noreply, send_message(%{state | pending: pending}, submit)}
+  def handle_call({:order, order, within_ms}, _from, state) do
+    case Order.check(order, state.phase, state.order) do
+      :ok -> {:reply, :ok, obey(state, order, within_ms)}
+      {:error, error} -> {:reply, {:error, error}, state}
+    end
   end
 
+  @impl GenServer
   def handle_cast({:submit, submit, job}, state) do
-    # Not the job's doing: this code is not held against it.
-    error = Error.new("unavailable", "#{state.spec.name} died before it got the job")
-    send(job, {:model_node, submit.id, submit.attempt, {:lost, error}})
-    {:noreply, state}
+    if Order.running?(state.phase) do
+      pending = Pending.put(state.pending, submit, job)
+      {:noreply, send_message(%{state | pending: pending}, submit)}
+    else
+      # Not the job's doing: this code is not held against it.
+      error = Error.new("unavailable", "#{state.spec.name} stopped before it got the job")
+      send(job, {:model_node, submit.id, submit.attempt, {:lost, error}})
+      {:noreply, tell_free(state, submit.id)}
+    end
   end
 
   def handle_cast({:cancel, id}, state) do
@@ -89,6 +103,11 @@ defmodule Koma.ModelNode.Server do
   end
 
   def handle_cast(:announce, %{phase: :ready} = state), do: {:noreply, announce(state)}
+
+  def handle_cast(:announce, %{phase: :draining} = state) do
+    {:noreply, state |> announce() |> tell({:node_closed, state.spec.name})}
+  end
+
   def handle_cast(:announce, state), do: {:noreply, state}
 
   @impl GenServer
@@ -112,6 +131,13 @@ defmodule Koma.ModelNode.Server do
 
   def handle_info({:timeout, timer, kind}, %{timer: timer} = state) do
     {:noreply, timeout(kind, %{state | timer: nil})}
+  end
+
+  # The jobs that still run are run again elsewhere.
+  def handle_info({:timeout, deadline, :deadline}, %{deadline: deadline} = state) do
+    if state.phase == :draining and state.order == :restart,
+      do: {:noreply, fulfil(:restart, state)},
+      else: {:noreply, state}
   end
 
   def handle_info({:timeout, _cancelled, _kind}, state), do: {:noreply, state}
@@ -144,7 +170,7 @@ defmodule Koma.ModelNode.Server do
   defp start_process(state) do
     process = OsProcess.start(state.spec.name, command(state.options), env(state.options))
     state = %{state | process: process, started_at: now(), ready_at: nil, stats: nil}
-    state = %{state | doom: nil, served: false, flushing: false}
+    state = %{state | doom: nil, served: false, flushing: false, next_spec: state.spec}
 
     state
     |> phase(:hello)
@@ -203,11 +229,8 @@ defmodule Koma.ModelNode.Server do
 
   defp take(%Ready{} = ready, %{phase: :hello} = state) do
     case Handshake.greeted(ready, state.spec) do
-      {:load, load} ->
-        state
-        |> phase(:loading)
-        |> timer(state.options.load_timeout_ms, :handshake)
-        |> send_message(load)
+      {:load, _load} ->
+        load(state, state.spec)
 
       {:refuse, code, reason} ->
         kill(state, code, reason)
@@ -215,10 +238,16 @@ defmodule Koma.ModelNode.Server do
   end
 
   defp take(%Ready{} = ready, %{phase: :loading} = state) do
-    case Handshake.loaded(ready, state.spec) do
-      :ok -> up(state, ready)
+    case Handshake.loaded(ready, state.next_spec) do
+      :ok -> up(%{state | spec: state.next_spec}, ready)
       {:refuse, code, reason} -> kill(state, code, reason)
     end
+  end
+
+  defp take(%Ready{family: nil}, %{phase: :unloading} = state) do
+    %{state | ready: nil, stats: nil, order: nil, health: Health.new(now())}
+    |> phase(:unloaded)
+    |> ping()
   end
 
   defp take(%Failed{scope: "node"} = failed, %{phase: :loading} = state) do
@@ -229,7 +258,10 @@ defmodule Koma.ModelNode.Server do
     kill(state, "node_crashed", "#{failed.code}: #{failed.message}")
   end
 
-  defp take(%Pong{busy_ms: busy_ms}, %{phase: :ready} = state) do
+  # An answer to a ping may come after the next command went out.
+  defp take(%Pong{}, %{phase: phase} = state) when phase in [:loading, :unloading], do: state
+
+  defp take(%Pong{busy_ms: busy_ms}, %{phase: phase} = state) when phase != :hello do
     case Health.pong(state.health, busy_ms, state.options.hang_timeout_ms, now()) do
       {:ok, health} -> %{state | health: health}
       {:hung, reason} -> kill(state, "node_hung", reason)
@@ -246,10 +278,11 @@ defmodule Koma.ModelNode.Server do
     publish(%{state | stats: stats})
   end
 
-  defp take(%{id: id} = message, %{phase: :ready} = state) when is_binary(id) do
+  defp take(%{id: id} = message, %{phase: phase} = state)
+       when is_binary(id) and phase not in [:hello, :loading, :unloading] do
     case Pending.message(state.pending, id, message) do
       {:going_on, pending} -> %{state | pending: pending}
-      {:ended, pending} -> tell_free(%{state | pending: pending, served: true}, id)
+      {:ended, pending} -> ended(%{state | pending: pending, served: true}, id)
       :unknown -> state
     end
   end
@@ -259,15 +292,72 @@ defmodule Koma.ModelNode.Server do
     kill(state, "protocol_error", "#{type} is out of place in phase #{state.phase}")
   end
 
+  defp ended(state, id), do: state |> tell_free(id) |> settle()
+
+  # --- orders
+
+  defp obey(state, :resume, _within_ms), do: resume(%{state | order: nil})
+
+  defp obey(%{phase: :waiting} = state, :restart, _within_ms) do
+    timer(%{state | failures: 0}, 0, :restart)
+  end
+
+  # What is not up has no jobs to wait for; a drain holds from when it is.
+  defp obey(%{phase: phase} = state, order, _within_ms)
+       when phase in [:waiting, :hello, :loading] do
+    state = %{state | order: order}
+    if order == :restart, do: fulfil(:restart, state), else: publish(state)
+  end
+
+  defp obey(state, order, within_ms) do
+    deadline = within_ms && :erlang.start_timer(within_ms, self(), :deadline)
+
+    %{state | order: order, deadline: deadline}
+    |> phase(:draining)
+    |> tell({:node_closed, state.spec.name})
+    |> settle()
+  end
+
+  defp resume(%{phase: phase} = state) when phase in [:draining, :drained] do
+    state |> phase(:ready) |> announce()
+  end
+
+  defp resume(state), do: publish(state)
+
+  # The jobs that ran are done.
+  defp settle(%{phase: :draining, order: order} = state) do
+    if Pending.ids(state.pending) == [], do: fulfil(order, state), else: state
+  end
+
+  defp settle(state), do: state
+
+  defp fulfil(:drain, state), do: phase(state, :drained)
+  defp fulfil(:restart, state), do: kill(state, "unavailable", "it is restarted by an operator")
+  defp fulfil({:load, name}, state), do: load(state, %{state.spec | checkpoint: name})
+
+  defp fulfil(:unload, state) do
+    state
+    |> phase(:unloading)
+    |> timer(state.options.load_timeout_ms, :handshake)
+    |> send_message(%Unload{id: "unload-#{state.spec.name}"})
+  end
+
+  defp load(state, spec) do
+    %{state | next_spec: spec}
+    |> phase(:loading)
+    |> timer(state.options.load_timeout_ms, :handshake)
+    |> send_message(Handshake.load(spec))
+  end
+
   # --- up and down
 
   defp up(state, ready) do
     Report.up(state.spec, ready, now() - state.started_at)
+    state = %{state | ready: ready, ready_at: now(), health: Health.new(now())}
 
-    %{state | ready: ready, ready_at: now(), health: Health.new(now())}
-    |> phase(:ready)
-    |> announce()
-    |> ping()
+    if state.order == :drain,
+      do: state |> phase(:drained) |> ping(),
+      else: %{state | order: nil} |> phase(:ready) |> announce() |> ping()
   end
 
   defp announce(%{spec: spec} = state) do
@@ -294,14 +384,27 @@ defmodule Koma.ModelNode.Server do
 
   defp gone(state, how) do
     OsProcess.clean(state.process)
-    failures = if recovered?(state), do: 1, else: state.failures + 1
-    pause = pause_ms(failures, state.options)
+    {failures, pause} = pause(state)
     error = state.doom || Error.new("node_crashed", how)
     Report.down(state.spec, error, pause, Pending.ids(state.pending))
     state = tell(state, {:node_down, state.spec.name})
     lost = Pending.lose(state.pending, lost(error, state.spec))
     state = %{state | process: nil, failures: failures, doom: error, pending: lost}
+    # An order that was under way has failed with it, and a drain goes on.
+    order = if state.order == :drain, do: :drain
+    state = %{state | last_error: last_error(state, error), order: order}
     state |> phase(:waiting) |> timer(pause, :restart)
+  end
+
+  defp last_error(%{order: :restart, last_error: earlier}, _ordered), do: earlier
+  defp last_error(_state, error), do: {error, System.system_time(:millisecond)}
+
+  # Of a death that was ordered the model node need not recover.
+  defp pause(%{order: :restart}), do: {0, 0}
+
+  defp pause(state) do
+    failures = if recovered?(state), do: 1, else: state.failures + 1
+    {failures, pause_ms(failures, state.options)}
   end
 
   defp pause_ms(failures, %Options{restart_min_ms: min, restart_max_ms: max}) do
@@ -309,7 +412,7 @@ defmodule Koma.ModelNode.Server do
   end
 
   # Jobs know two fates of their model node; the rest is for the log.
-  defp lost(%Error{code: "node_hung"} = error, spec),
+  defp lost(%Error{code: code} = error, spec) when code in ["node_hung", "unavailable"],
     do: %{error | message: "#{spec.name}: #{error.message}"}
 
   defp lost(error, spec), do: Error.new("node_crashed", "#{spec.name}: #{error.message}")
@@ -326,11 +429,13 @@ defmodule Koma.ModelNode.Server do
     row = %Catalogue.Row{
       spec: state.spec,
       phase: state.phase,
+      order: state.order,
       ready: state.ready,
+      last_error: state.last_error,
       failures: state.failures
     }
 
-    error = if state.phase != :ready, do: state.doom
+    error = if not Order.alive?(state.phase), do: state.doom
     load_ms = state.ready_at && state.ready_at - state.started_at
     Catalogue.put(%{row | error: error, load_ms: load_ms, stats: state.stats})
     state

@@ -65,6 +65,12 @@ defmodule Koma.Queue.Line do
   @spec size(t) :: non_neg_integer
   def size(%__MODULE__{places: places}), do: map_size(places)
 
+  @doc "How many wait, by API key."
+  @spec by_key(t) :: %{Ticket.key() => pos_integer}
+  def by_key(%__MODULE__{places: places}) do
+    Enum.frequencies_by(places, fn {_id, place} -> place.key end)
+  end
+
   @doc """
   Promises a place to a job that will cost `cost` ms, or says what is full and how many jobs must
   leave before there is room.

@@ -10,7 +10,7 @@ defmodule Koma.Queue.Server do
   use GenServer
 
   alias Koma.{Error, Scheduler, Telemetry}
-  alias Koma.Queue.{Cost, Line, News, Rate, Ticket}
+  alias Koma.Queue.{Cost, Line, News, Pauses, Rate, Ticket}
 
   # Said while nothing was measured yet.
   @first_retry_ms 1_000
@@ -28,7 +28,8 @@ defmodule Koma.Queue.Server do
     owners: %{},
     refs: %{},
     since: %{},
-    draining: false
+    draining: false,
+    paused: false
   ]
 
   @doc "Starts a queue. Options: `:family`, `:name`, `:update_ms`, and those of `Line.new/1`."
@@ -43,7 +44,8 @@ defmodule Koma.Queue.Server do
     {family, options} = Keyword.pop!(options, :family)
     {update_ms, bounds} = Keyword.pop!(options, :update_ms)
     Scheduler.attach(family)
-    {:ok, %__MODULE__{family: family, line: Line.new(bounds), update_ms: update_ms}}
+    state = %__MODULE__{family: family, line: Line.new(bounds), update_ms: update_ms}
+    {:ok, %{state | paused: Pauses.paused?(family)}}
   end
 
   @impl GenServer
@@ -63,7 +65,7 @@ defmodule Koma.Queue.Server do
     line = Line.put(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work))
     position = Line.last_position(line, ticket)
     state = update_later(%{state | line: line, news: told(state, id, position)})
-    {:reply, {position, Rate.wait_ms(state.rate, position)}, state, {:continue, :pump}}
+    {:reply, place(state, position), state, {:continue, :pump}}
   end
 
   def handle_call({:leave, id}, _from, state), do: {:reply, :ok, leave(state, id)}
@@ -76,7 +78,17 @@ defmodule Koma.Queue.Server do
     # Monotonic times are often negative: no default, but nil for nobody.
     oldest = state.since |> Map.values() |> Enum.min(fn -> nil end)
     oldest_ms = if oldest, do: now() - oldest, else: 0
-    {:reply, %{jobs: Line.size(state.line), oldest_ms: oldest_ms}, state}
+    depth = %{jobs: Line.size(state.line), oldest_ms: oldest_ms, paused: state.paused}
+    {:reply, Map.put(depth, :keys, Line.by_key(state.line)), state}
+  end
+
+  def handle_call({:pause, paused}, _from, %{paused: paused} = state), do: {:reply, :ok, state}
+
+  def handle_call({:pause, paused}, _from, state) do
+    case Pauses.put(state.family, paused) do
+      :ok -> {:reply, :ok, pause(state, paused), {:continue, :pump}}
+      {:error, reason} -> {:reply, {:error, not_kept(reason)}, state}
+    end
   end
 
   def handle_call({:drain, draining}, _from, state) do
@@ -112,6 +124,7 @@ defmodule Koma.Queue.Server do
   # --- turns
 
   defp pump(%{draining: true} = state), do: tell_depth(state)
+  defp pump(%{paused: true} = state), do: tell_depth(state)
 
   defp pump(state) do
     state = state |> serve(:alone) |> serve(:shared) |> tell_depth()
@@ -136,17 +149,43 @@ defmodule Koma.Queue.Server do
   defp first(line, :alone), do: Line.first_alone(line)
   defp first(line, :shared), do: Line.first(line)
 
+  # --- pauses
+
+  # Everybody who waits is told, whether their place has changed or not.
+  defp pause(state, paused) do
+    event = if paused, do: :paused, else: :resumed
+    Telemetry.execute([:koma, :queue, event], %{count: 1}, %{model: state.family})
+    state = %{state | paused: paused, rate: Rate.idle(state.rate)}
+    tell_all(state, Line.positions(state.line))
+  end
+
+  defp not_kept(reason) do
+    Error.new("storage_full", "The pause cannot be kept in the data folder: #{reason}")
+  end
+
   # --- news
 
   defp update(state) do
-    due = News.due(state.news, Line.positions(state.line), state.update_ms, now())
-    Enum.reduce(due, state, fn {id, position}, state -> tell(state, id, position) end)
+    tell_all(state, News.due(state.news, Line.positions(state.line), state.update_ms, now()))
+  end
+
+  defp tell_all(state, places) do
+    Enum.reduce(places, state, fn {id, position}, state -> tell(state, id, position) end)
   end
 
   defp tell(state, id, position) do
     {pid, _ref} = Map.fetch!(state.owners, id)
-    send(pid, {:position, position, Rate.wait_ms(state.rate, position)})
+    send(pid, {:place, place(state, position)})
     %{state | news: told(state, id, position)}
+  end
+
+  # What the event `queued` tells; nobody knows how long a pause takes.
+  defp place(%{paused: true}, position) do
+    %{"position" => position, "wait_ms" => nil, "paused" => true}
+  end
+
+  defp place(state, position) do
+    %{"position" => position, "wait_ms" => Rate.wait_ms(state.rate, position)}
   end
 
   defp told(state, id, position), do: News.told(state.news, id, position, now())

@@ -20,7 +20,8 @@ defmodule Koma.Scheduler.Placement do
           family: String.t(),
           slots: pos_integer,
           jobs: MapSet.t(id),
-          alone: id | nil
+          alone: id | nil,
+          closed: boolean
         }
   @type t :: %__MODULE__{nodes: %{name => member}}
 
@@ -31,8 +32,23 @@ defmodule Koma.Scheduler.Placement do
   @doc "A model node is ready, with the jobs that it already has."
   @spec up(t, name, pid, String.t(), pos_integer, [id]) :: t
   def up(%__MODULE__{} = placement, name, pid, family, slots, jobs) do
-    member = %{pid: pid, family: family, slots: slots, jobs: MapSet.new(jobs), alone: nil}
+    member = %{pid: pid, family: family, slots: slots, jobs: MapSet.new(jobs)}
+    member = Map.merge(member, %{alone: nil, closed: false})
     put_in(placement.nodes[name], member)
+  end
+
+  @doc "A model node takes no more jobs; those that it has go on."
+  @spec close(t, name) :: t
+  def close(%__MODULE__{nodes: nodes} = placement, name) do
+    case nodes do
+      %{^name => node} ->
+        # Whoever was to have it alone looks for another one.
+        alone = if node.alone in node.jobs, do: node.alone
+        put_in(placement.nodes[name], %{node | closed: true, alone: alone})
+
+      _gone ->
+        placement
+    end
   end
 
   @doc "A model node is gone, and its slots with it."
@@ -107,7 +123,7 @@ defmodule Koma.Scheduler.Placement do
   defp best(placement, family, fits?) do
     placement.nodes
     |> Enum.filter(fn {_name, node} ->
-      node.family == family and node.alone == nil and fits?.(node)
+      node.family == family and node.alone == nil and not node.closed and fits?.(node)
     end)
     |> Enum.min_by(fn {name, node} -> {-free_slots(node) / node.slots, name} end, fn -> nil end)
   end

@@ -49,6 +49,7 @@ defmodule Koma.Socket.Connection do
   end
 
   defstruct caller: %Koma.Caller{},
+            route: &Router.route/1,
             topics: %{},
             names: %{},
             waiting: 0,
@@ -60,6 +61,7 @@ defmodule Koma.Socket.Connection do
 
   @type t :: %__MODULE__{
           caller: Koma.Caller.t(),
+          route: route,
           topics: %{String.t() => Topic.t()},
           names: %{(channel :: pid) => String.t()},
           waiting: non_neg_integer,
@@ -69,6 +71,8 @@ defmodule Koma.Socket.Connection do
           awake: boolean,
           unsettled: MapSet.t(pid) | nil
         }
+  @typedoc "Which channel serves a topic of this connection."
+  @type route :: (String.t() -> {:ok, module, argument :: term} | {:error, Error.t()})
   @type command ::
           Serializer.frame() | {:close, 1000..4999, String.t()} | {:active, boolean}
 
@@ -89,8 +93,8 @@ defmodule Koma.Socket.Connection do
   def settle_ms, do: @settle_ms
 
   @doc "A connection that has joined nothing yet."
-  @spec new(Koma.Caller.t()) :: t
-  def new(caller), do: %__MODULE__{caller: caller}
+  @spec new(Koma.Caller.t(), route) :: t
+  def new(caller, route \\ &Router.route/1), do: %__MODULE__{caller: caller, route: route}
 
   @doc "A frame of the client."
   @spec frame(t, :text | :binary, binary) :: {[command], t}
@@ -165,7 +169,7 @@ defmodule Koma.Socket.Connection do
 
   defp message(connection, %Message{event: "phx_join"} = message, _size) do
     with :ok <- check_room(connection, message.topic),
-         {:ok, module, argument} <- Router.route(message.topic) do
+         {:ok, module, argument} <- connection.route.(message.topic) do
       {closed, connection} = leave(connection, message.topic)
       {closed, join(connection, message, module, argument)}
     else

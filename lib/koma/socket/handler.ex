@@ -1,7 +1,7 @@
 defmodule Koma.Socket.Handler do
   @moduledoc """
-  Cowboy's callbacks for `/socket/websocket`: a translator between frames and
-  `Koma.Socket.Connection`, which holds the rules.
+  Cowboy's callbacks for `/socket/websocket` and, for pages, `/live/websocket`: a translator between
+  frames and `Koma.Socket.Connection`, which holds the rules.
 
   A connection is refused at the handshake, with 403, when its protocol version is not 2.x, its
   origin is another one, or its API key is not known. The official clients take 403 as final.
@@ -10,6 +10,8 @@ defmodule Koma.Socket.Handler do
   @behaviour :cowboy_websocket
 
   alias Koma.HTTP.{Auth, Reply}
+  alias Koma.Live
+  alias Koma.Live.Session
   alias Koma.Socket.Connection
   alias Koma.Telemetry
 
@@ -41,10 +43,10 @@ defmodule Koma.Socket.Handler do
   end
 
   @impl true
-  def init(req, :socket) do
+  def init(req, endpoint) do
     with :ok <- check_version(req),
          :ok <- Auth.check_origin(req),
-         {:ok, caller} <- Auth.caller(req) do
+         {:ok, connection} <- connection(endpoint, req) do
       # Compression would cost some hundred kB per socket; what is large is compressed already.
       options = %{
         compress: false,
@@ -54,10 +56,20 @@ defmodule Koma.Socket.Handler do
       }
 
       req = req |> accept_protocol() |> Auth.redact()
-      {:cowboy_websocket, req, Connection.new(caller), options}
+      {:cowboy_websocket, req, connection, options}
     else
-      {:error, error} -> {:ok, Reply.error(req, 403, error, %{}), :socket}
+      {:error, error} -> {:ok, Reply.error(req, 403, error, %{}), endpoint}
     end
+  end
+
+  defp connection(:socket, req) do
+    with {:ok, caller} <- Auth.caller(req), do: {:ok, Connection.new(caller)}
+  end
+
+  # A browser cannot read why a handshake was refused; the join of the page can say it.
+  defp connection(:live, req) do
+    session = Session.of(req)
+    {:ok, Connection.new(session.caller || %Koma.Caller{}, &Live.Router.route(&1, session))}
   end
 
   @impl true

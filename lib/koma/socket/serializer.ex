@@ -68,13 +68,16 @@ defmodule Koma.Socket.Serializer do
 
   def decode(:binary, _bytes), do: malformed("A binary frame of a client is a push (kind 0).")
 
-  @doc "The answer to the message with `ref`; `response` is an object."
-  @spec reply(Message.ref(), Message.ref(), String.t(), status, map) :: frame
+  @doc "The answer to the message with `ref`; `response` is an object, or the JSON text of one."
+  @spec reply(Message.ref(), Message.ref(), String.t(), status, Koma.Channel.response()) :: frame
   def reply(join_ref, ref, topic, status, response) do
     status = Atom.to_string(status)
-    json = [~s({"status":"), status, ~s(","response":), JSON.encode!(response), ?}]
+    json = [~s({"status":"), status, ~s(","response":), json(response), ?}]
     text(join_ref, ref, topic, "phx_reply", json)
   end
+
+  defp json({:json, text}), do: text
+  defp json(response), do: JSON.encode!(response)
 
   @doc "The beginning of every push to a topic, made once when it is joined."
   @spec prefix(Message.ref(), String.t()) :: binary

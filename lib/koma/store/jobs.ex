@@ -103,6 +103,35 @@ defmodule Koma.Store.Jobs do
     |> Enum.sort_by(&{&1.created_at, &1.id}, :desc)
   end
 
+  @doc "Some fields of a job; the others, which may be large, are not copied."
+  @spec fields(String.t(), [atom]) :: {:ok, %{atom => term}} | :error
+  def fields(id, fields) do
+    wanted = Map.new(fields, &{&1, {:map_get, &1, :"$1"}})
+
+    case :ets.select(@records, [{{id, :"$1"}, [], [wanted]}]) do
+      [found] -> {:ok, found}
+      [] -> :error
+    end
+  end
+
+  @doc "The latest event of a job that has not ended; `seq` is the one of its record."
+  @spec last_event(String.t(), seq :: pos_integer) :: Event.t() | nil
+  def last_event(id, seq) do
+    case :ets.lookup(@events, {id, seq}) do
+      [{_key, event}] -> event
+      [] -> nil
+    end
+  end
+
+  @doc "The ids of the jobs that have ended, the latest first; they are read as they are taken."
+  @spec finished() :: Enumerable.t()
+  def finished do
+    Stream.unfold(:ets.last(@finished), fn
+      :"$end_of_table" -> nil
+      {_at, id} = key -> {id, :ets.prev(@finished, key)}
+    end)
+  end
+
   @doc "The jobs that have not ended, oldest first."
   @spec unfinished() :: [Record.t()]
   def unfinished, do: (&(not Record.ended?(&1))) |> list() |> Enum.reverse()

@@ -1,0 +1,73 @@
+defmodule Koma.Dashboard.Parts.Job do
+  @moduledoc "One job with its whole history: the parameters, every event, the outputs or the error."
+  @behaviour Koma.Dashboard.Part
+
+  require EEx
+
+  alias Koma.Dashboard.{Button, Format}
+  alias Koma.Dashboard.Parts.Jobs
+  alias Koma.Job.{Lifecycle, Record}
+  alias Koma.Store
+
+  # Parameters may be as large as a frame.
+  @max_text 2_000
+
+  EEx.function_from_file(
+    :defp,
+    :job,
+    Path.join(__DIR__, "job.html.eex"),
+    [:job, :events],
+    engine: Koma.Live.HTML,
+    trim: true
+  )
+
+  @impl true
+  def read(nil), do: nil
+
+  def read(id) do
+    # While the number of its last event is the same, nothing else has changed.
+    with {:ok, %{seq: seq}} <- Store.Jobs.fields(id, [:seq]),
+         do: {id, seq},
+         else: (:error -> {:unknown, id})
+  end
+
+  @impl true
+  def html(nil), do: {:safe, ""}
+
+  def html({:unknown, id}), do: unknown(id)
+
+  def html({id, _seq}) do
+    case Store.Jobs.fetch(id) do
+      {:ok, %Record{} = job} -> job(job, Store.Jobs.events(id, 0))
+      :error -> unknown(id)
+    end
+  end
+
+  EEx.function_from_string(
+    :defp,
+    :unknown,
+    ~S(<h2>Job</h2><p class="quiet">There is no job <code><%= id %></code>, or it is forgotten.</p>),
+    [:id],
+    engine: Koma.Live.HTML
+  )
+
+  defp ended?(job), do: Lifecycle.terminal?(job.state)
+
+  defp json(value) do
+    text = value |> Koma.JSON.encode!() |> IO.iodata_to_binary()
+    if String.length(text) > @max_text, do: String.slice(text, 0, @max_text) <> "…", else: text
+  end
+
+  defp details(%{type: "token", data: data}), do: inspect(data["text"])
+  defp details(%{type: "progress", data: d}), do: "#{d["phase"]} #{d["step"]}/#{d["total"]}"
+  defp details(%{type: "started", data: d}), do: "attempt #{d["attempt"]} on #{d["node"]}"
+
+  defp details(%{type: "queued", data: d}) do
+    wait = if d["wait_ms"], do: ", about #{Format.duration(d["wait_ms"])}"
+    "place #{d["position"]}#{wait}#{if d["paused"], do: ", paused"}"
+  end
+
+  defp details(%{data: %{"code" => code, "message" => message}}), do: "#{code}: #{message}"
+  defp details(%{type: "completed", data: data}), do: "#{length(data["outputs"])} outputs"
+  defp details(%{data: data}), do: json(data)
+end

@@ -1,0 +1,101 @@
+defmodule Koma.Dashboard.Parts.Nodes do
+  @moduledoc "Peers and model nodes: what each serves, how busy and how well it is, and what may be done."
+  @behaviour Koma.Dashboard.Part
+
+  require EEx
+
+  alias Koma.Dashboard.{Button, Format}
+  alias Koma.Metrics.Table
+  alias Koma.ModelNode.Catalogue
+
+  @colours %{
+    ready: "good",
+    draining: "warn",
+    drained: "warn",
+    unloading: "warn",
+    unloaded: "warn",
+    hello: "busy",
+    loading: "busy",
+    waiting: "bad",
+    killing: "bad"
+  }
+  @words %{
+    ready: "ready",
+    draining: "draining",
+    drained: "drained",
+    unloading: "unloading",
+    unloaded: "no checkpoint",
+    hello: "starting",
+    loading: "loading",
+    waiting: "down",
+    killing: "being killed"
+  }
+
+  EEx.function_from_file(
+    :defp,
+    :nodes,
+    Path.join(__DIR__, "nodes.html.eex"),
+    [:peers, :nodes],
+    engine: Koma.Live.HTML,
+    trim: true
+  )
+
+  @impl true
+  def read(nil) do
+    restarts = restarts()
+    %{peers: peers(), nodes: Enum.map(Catalogue.rows(), &read_row(&1, restarts))}
+  end
+
+  @impl true
+  def html(%{peers: peers, nodes: nodes}), do: nodes(peers, nodes)
+
+  defp peers, do: [Atom.to_string(node()) | node() |> others() |> Enum.map(&Atom.to_string/1)]
+  defp others(_self), do: Enum.sort(Node.list())
+
+  defp read_row(%Catalogue.Row{spec: spec} = row, restarts) do
+    %{
+      name: spec.name,
+      family: spec.family,
+      checkpoint: spec.checkpoint,
+      digest: row.ready && row.ready.checkpoint_digest,
+      device: if(row.ready, do: "#{row.ready.device} · #{row.ready.dtype}", else: spec.device),
+      phase: row.phase,
+      next: next(row.order),
+      slots: if(row.stats, do: row.stats.slots, else: spec.slots),
+      running: if(row.stats, do: row.stats.running, else: 0),
+      batch: row.stats && row.stats.last_batch,
+      step_ms: row.stats && Float.round(row.stats.step_ms / 1, 1),
+      memory: row.stats && row.stats.memory_bytes,
+      device_memory: row.stats && row.stats.device_memory_bytes,
+      restarts: Map.get(restarts, [spec.family, spec.name], 0),
+      error: row.last_error
+    }
+  end
+
+  # The same counter as in /metrics.
+  defp restarts do
+    Table.read() |> Map.get(:koma_model_node_restarts_total, []) |> Map.new()
+  end
+
+  defp next({:load, checkpoint}), do: "then loads #{checkpoint}"
+  defp next(:restart), do: "then restarts"
+  defp next(:unload), do: "then unloads"
+  defp next(_none), do: nil
+
+  defp colour(phase), do: Map.fetch!(@colours, phase)
+  defp word(phase), do: Map.fetch!(@words, phase)
+
+  defp buttons(node) do
+    held? = node.phase in [:draining, :drained]
+    up? = node.phase in [:ready, :draining, :drained]
+    loads? = up? or node.phase == :unloaded
+
+    [
+      if(held?, do: Button.ask("resume", node.name, "Resume", true)),
+      if(not held?, do: Button.ask("drain", node.name, "Drain", up?)),
+      Button.ask("restart", node.name, "Restart", node.phase not in [:killing, :unloading]),
+      Button.ask("load", node.name, "Load…", loads?),
+      Button.ask("unload", node.name, "Unload", up?)
+    ]
+  end
+end

@@ -1,0 +1,6 @@
+// Joins the page to the server, with the official client; what it shows comes from there.
+import { Socket } from "/static/vendor/phoenix.mjs"
+import { LiveSocket } from "/static/vendor/phoenix_live_view.esm.js"
+
+const token = document.querySelector("meta[name='csrf-token']").content
+new LiveSocket("/live", Socket, { params: { _csrf_token: token } }).connect()
