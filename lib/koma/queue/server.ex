@@ -153,8 +153,12 @@ defmodule Koma.Queue.Server do
 
   # Everybody who waits is told, whether their place has changed or not.
   defp pause(state, paused) do
-    event = if paused, do: :paused, else: :resumed
-    Telemetry.execute([:koma, :queue, event], %{count: 1}, %{model: state.family})
+    about = %{model: state.family}
+
+    if paused,
+      do: Telemetry.execute([:koma, :queue, :paused], %{count: 1}, about),
+      else: Telemetry.execute([:koma, :queue, :resumed], %{count: 1}, about)
+
     state = %{state | paused: paused, rate: Rate.idle(state.rate)}
     tell_all(state, Line.positions(state.line))
   end

@@ -1,7 +1,7 @@
 defmodule Koma.Dashboard.Parts.Jobs do
   @moduledoc """
-  The jobs that a filter lets through: those that live, the latest first, then those that ended, the
-  latest first. Read by id, never by looking through the whole store.
+  The jobs that a filter lets through: those that run, those that wait, then those that ended, the
+  latest first in each. Read by id, never by looking through the whole store.
   """
   @behaviour Koma.Dashboard.Part
 
@@ -78,7 +78,7 @@ defmodule Koma.Dashboard.Parts.Jobs do
       end
       |> Enum.reject(& &1.finished_at)
       |> Enum.uniq_by(& &1.id)
-      |> Enum.sort_by(&{&1.created_at, &1.id}, :desc)
+      |> Enum.sort_by(&{&1.state == "running", &1.created_at, &1.id}, :desc)
     end
   end
 

@@ -73,10 +73,12 @@ defmodule Koma.Dashboard.Parts.Rates do
 
   defp per_minute(steps, count) do
     for {age, sample, before} <- steps do
-      ms = sample.at - before.at
-      {age, if(ms > 0, do: (count.(sample) - count.(before)) * 60_000 / ms)}
+      {age, if(sample != before, do: (count.(sample) - count.(before)) / minutes(sample, before))}
     end
   end
+
+  # Nobody knows the rate of a minute before it is over: until then it is what was counted so far.
+  defp minutes(sample, before), do: max(sample.at - before.at, 60_000) / 60_000
 
   defp now(samples, what) do
     latest = List.last(samples).at
@@ -134,8 +136,7 @@ defmodule Koma.Dashboard.Parts.Rates do
   end
 
   defp family(family, latest, before) do
-    minutes = max(latest.at - before.at, 1) / 60_000
-    rate = fn count -> (count.(latest) - count.(before)) / minutes end
+    rate = fn count -> (count.(latest) - count.(before)) / minutes(latest, before) end
     wait = &quantile(latest, before, :koma_job_queue_wait_seconds, &1, family)
     took = &quantile(latest, before, :koma_job_duration_seconds, &1, family)
 

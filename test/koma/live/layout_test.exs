@@ -1,0 +1,42 @@
+defmodule Koma.Live.LayoutTest do
+  use ExUnit.Case, async: true
+
+  alias Koma.JSON
+  alias Koma.Live.{Layout, Panel}
+
+  doctest Layout
+
+  setup do
+    layout = Layout.new(["<main>", :nodes, "<hr>", :jobs, "</main>"])
+    panels = %{nodes: Panel.new({:safe, ~s(<b>"1"</b>)}), jobs: Panel.new({:safe, ""})}
+    {:ok, layout: layout, panels: panels}
+  end
+
+  # tests/browser/live_format.test.mjs gives such trees to the official client.
+  test "the tree has the statics, and every panel as a string", %{layout: layout, panels: panels} do
+    assert {:ok, tree} = JSON.decode(Layout.tree(layout, panels))
+
+    assert tree == %{
+             "s" => ["<main>", "<hr>", "</main>"],
+             "0" => ~s(<b>"1"</b>),
+             "1" => ""
+           }
+  end
+
+  test "the page is what a client makes of the tree", %{layout: layout, panels: panels} do
+    {:ok, %{"s" => [first | statics]} = tree} = JSON.decode(Layout.tree(layout, panels))
+
+    rendered =
+      statics
+      |> Enum.with_index()
+      |> Enum.reduce(first, fn {static, n}, html -> html <> tree["#{n}"] <> static end)
+
+    assert IO.iodata_to_binary(Layout.html(layout, panels)) == rendered
+  end
+
+  test "a diff holds the panels that changed, by their position", %{layout: layout} do
+    panel = Panel.new({:safe, "<p>new</p>"})
+    diff = Layout.diff(%{Layout.position(layout, :jobs) => panel.json})
+    assert JSON.decode(diff) == {:ok, %{"1" => "<p>new</p>"}}
+  end
+end
