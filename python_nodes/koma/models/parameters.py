@@ -16,6 +16,8 @@ MAX_PROMPT = 4_000
 """Characters of a prompt: far more than any of the text encoders reads (77 to 8,192 tokens)."""
 MAX_SEED = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
+ADVANCED: dict[str, Any] = {"x-advanced": True}
+"""Extra of a parameter's schema: forms fold it away, as most people never change it."""
 
 
 class Parameters(BaseModel):
@@ -76,7 +78,8 @@ def _merged(given: Range | None, info: FieldInfo, name: str, manifest: Manifest)
         largest = bounds.get("le", max(given.choices))
         allowed = tuple(value for value in given.choices if value <= largest)
         annotation, bounds = Literal[allowed], {}
-    return annotation, Field(default, description=info.description, **bounds)
+    extra = info.json_schema_extra
+    return annotation, Field(default, description=info.description, json_schema_extra=extra, **bounds)
 
 
 def _bounds(info: FieldInfo) -> dict[str, Any]:

@@ -38,11 +38,13 @@ _BOUNDS = ("ge", "gt", "le", "lt", "max_length", "min_length", "multiple_of", "e
 def schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of ``model``, self-contained and of few keywords, as the gateway checks it too.
 
+    ``x-order`` keeps the order in which forms show the parameters: the gateway's maps have none.
     Raises TypeError where the model needs a keyword that the gateway does not know.
     """
     full = model.model_json_schema()
     reduced = _reduce(full, full.get("$defs", {}), model.__name__)
-    return {"type": "object", "properties": {}, **reduced, "additionalProperties": False}
+    order = {"x-order": list(reduced.get("properties", {}))}
+    return {"type": "object", "properties": {}, **reduced, **order, "additionalProperties": False}
 
 
 def _reduce(node: Mapping[str, Any], definitions: Mapping[str, Any], where: str) -> dict[str, Any]:

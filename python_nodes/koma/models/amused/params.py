@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit
 
 
 class ImageParams(Parameters):
@@ -13,19 +13,27 @@ class ImageParams(Parameters):
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What the image shows.")
     negative_prompt: str = Field(
-        "", max_length=MAX_PROMPT, description="What it should not show; used when guidance_scale is above 1."
+        "",
+        max_length=MAX_PROMPT,
+        description="What it should not show; used when guidance_scale is above 1.",
+        json_schema_extra=ADVANCED,
     )
     steps: int = Field(
         12, ge=1, le=64, description="Forward passes; each one fixes more of the image's tokens."
     )
     guidance_scale: float = Field(
-        10.0, ge=0, le=30, description="How strongly the prompt is followed; 1 or less turns guidance off."
+        10.0,
+        ge=0,
+        le=30,
+        description="How strongly the prompt is followed; 1 or less turns guidance off.",
+        json_schema_extra=ADVANCED,
     )
     temperature: float = Field(
         2.0,
         ge=0,
         le=10,
         description="Randomness of the order in which tokens are fixed; it falls to 0 at the end.",
+        json_schema_extra=ADVANCED,
     )
     width: int = Field(256, description="Width in pixels.")
     height: int = Field(256, description="Height in pixels.")
@@ -34,6 +42,7 @@ class ImageParams(Parameters):
         ge=0,
         le=MAX_SEED,
         description="Same seed, same image. Image k of a job has the seed of the job plus k - 1.",
+        json_schema_extra=ADVANCED,
     )
     n: int = Field(1, ge=1, le=8, description="Number of images.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit
 
 MAX_SIDE = 1280
 MAX_FRAMES = 257
@@ -22,16 +22,29 @@ class VideoParams(Parameters):
         "",
         max_length=MAX_PROMPT,
         description="What it should not show; used when guidance_scale is above 1.",
+        json_schema_extra=ADVANCED,
     )
     frames: int = Field(161, description="Number of frames: whole latent frames and the first one.")
     width: int = Field(704, description="Width in pixels.")
     height: int = Field(512, description="Height in pixels.")
-    fps: int = Field(25, ge=1, le=60, description="Frames a second, of the motion and of the file.")
+    fps: int = Field(
+        25,
+        ge=1,
+        le=60,
+        description="Frames a second, of the motion and of the file.",
+        json_schema_extra=ADVANCED,
+    )
     steps: int = Field(50, ge=1, le=100, description="Forward passes from noise to video.")
     guidance_scale: float = Field(
-        3.0, ge=0, le=20, description="How strongly the prompt is followed; 1 or less turns guidance off."
+        3.0,
+        ge=0,
+        le=20,
+        description="How strongly the prompt is followed; 1 or less turns guidance off.",
+        json_schema_extra=ADVANCED,
     )
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Same seed, same video.")
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="Same seed, same video.", json_schema_extra=ADVANCED
+    )
 
 
 def video_params(spatial: int, temporal: int, manifest: Manifest) -> type[Parameters]:

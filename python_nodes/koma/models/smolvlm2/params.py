@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit
 
 MAX_NEW_TOKENS = 1024
 
@@ -20,19 +20,43 @@ class UnderstandParams(Parameters):
         description='The question or task; by default "Describe this video." or "Describe this image."',
     )
     max_new_tokens: int = Field(
-        128, ge=1, le=MAX_NEW_TOKENS, description="Longest answer in tokens; it may end earlier."
+        128,
+        ge=1,
+        le=MAX_NEW_TOKENS,
+        description="Longest answer in tokens; it may end earlier.",
+        json_schema_extra=ADVANCED,
     )
     temperature: float = Field(
-        0.0, ge=0, le=5, description="Randomness of the answer; 0 always takes the likeliest token."
+        0.0,
+        ge=0,
+        le=5,
+        description="Randomness of the answer; 0 always takes the likeliest token.",
+        json_schema_extra=ADVANCED,
     )
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Draw from the likeliest tokens that have this probability together."
+        1.0,
+        gt=0,
+        le=1,
+        description="Draw from the likeliest tokens that have this probability together.",
+        json_schema_extra=ADVANCED,
     )
     seed: int | None = Field(
-        None, ge=0, le=MAX_SEED, description="Same seed, same answer, where temperature is above 0."
+        None,
+        ge=0,
+        le=MAX_SEED,
+        description="Same seed, same answer, where temperature is above 0.",
+        json_schema_extra=ADVANCED,
     )
-    max_frames: int = Field(64, ge=1, description="Most frames that are read of a video.")
-    fps: float = Field(1.0, gt=0, le=60, description="Frames that are read of each second of a video.")
+    max_frames: int = Field(
+        64, ge=1, description="Most frames that are read of a video.", json_schema_extra=ADVANCED
+    )
+    fps: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="Frames that are read of each second of a video.",
+        json_schema_extra=ADVANCED,
+    )
 
 
 def understand_params(max_frames: int, fps: float, context: int, manifest: Manifest) -> type[Parameters]:

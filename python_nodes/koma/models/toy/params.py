@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from koma.models.parameters import MAX_SEED, Parameters
+from koma.models.parameters import ADVANCED, MAX_SEED, Parameters
 
 Fault = Literal[
     "none",
@@ -34,12 +34,22 @@ class ToyParams(Parameters):
     tokens: bool = Field(False, description="Make a piece of text in every step.")
     preview_bytes: int = Field(0, ge=0, le=4 << 20, description="Size of the previews; 0 makes none.")
     output_bytes: int = Field(0, ge=0, le=64 << 20, description="Least size of the result; 0 answers inline.")
-    allocate_mb: int = Field(0, ge=0, le=4096, description="Memory that the job holds while it runs.")
+    allocate_mb: int = Field(
+        0, ge=0, le=4096, description="Memory that the job holds while it runs.", json_schema_extra=ADVANCED
+    )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Decides the result.")
-    fail: Fault = Field("none", description="How the job goes wrong.")
+    fail: Fault = Field("none", description="How the job goes wrong.", json_schema_extra=ADVANCED)
     fail_at: int = Field(
-        0, ge=0, le=10_000, description="The step (from 0) in which a fault of stepping happens."
+        0,
+        ge=0,
+        le=10_000,
+        description="The step (from 0) in which a fault of stepping happens.",
+        json_schema_extra=ADVANCED,
     )
     fail_attempts: int | None = Field(
-        None, ge=0, le=100, description="Go wrong in this many attempts; null: in all."
+        None,
+        ge=0,
+        le=100,
+        description="Go wrong in this many attempts; null: in all.",
+        json_schema_extra=ADVANCED,
     )
