@@ -20,6 +20,11 @@ ADVANCED: dict[str, Any] = {"x-advanced": True}
 """Extra of a parameter's schema: forms fold it away, as most people never change it."""
 
 
+def labelled(label: str) -> dict[str, Any]:
+    """Extra of a parameter's schema: what forms call it, where its name alone says too little."""
+    return {"x-label": label}
+
+
 class Parameters(BaseModel):
     """Base of all parameter declarations: unknown fields and non-finite numbers are refused."""
 

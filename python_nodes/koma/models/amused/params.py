@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit, labelled
 
 
 class ImageParams(Parameters):
@@ -44,7 +44,7 @@ class ImageParams(Parameters):
         description="Same seed, same image. Image k of a job has the seed of the job plus k - 1.",
         json_schema_extra=ADVANCED,
     )
-    n: int = Field(1, ge=1, le=8, description="Number of images.")
+    n: int = Field(1, ge=1, le=8, description="Number of images.", json_schema_extra=labelled("Images"))
 
 
 def image_params(native: int, multiple: int, manifest: Manifest) -> type[Parameters]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit, labelled
 
 MAX_SIDE = 1280
 MAX_FRAMES = 257
@@ -32,7 +32,7 @@ class VideoParams(Parameters):
         ge=1,
         le=60,
         description="Frames a second, of the motion and of the file.",
-        json_schema_extra=ADVANCED,
+        json_schema_extra=ADVANCED | labelled("Frames per second"),
     )
     steps: int = Field(50, ge=1, le=100, description="Forward passes from noise to video.")
     guidance_scale: float = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit, labelled
 
 MAX_NEW_TOKENS = 1024
 
@@ -55,7 +55,7 @@ class UnderstandParams(Parameters):
         gt=0,
         le=60,
         description="Frames that are read of each second of a video.",
-        json_schema_extra=ADVANCED,
+        json_schema_extra=ADVANCED | labelled("Frames per second"),
     )
 
 

@@ -1,0 +1,66 @@
+// @ts-check
+// The HTTP routes of Koma (docs/api.md), as far as the Studio asks them.
+
+/** An error as the server tells it: a code of errors.json, a message, and the field it concerns. */
+export class KomaError extends Error {
+  /** @param {{code: string, message: string, field?: string, value?: any, bound?: any, retry_after_ms?: number}} told */
+  constructor(told) {
+    super(told.message)
+    this.code = told.code
+    this.field = told.field
+    this.bound = told.bound
+    this.retryAfterMs = told.retry_after_ms
+  }
+}
+
+/** What cannot be reached is an error like any other. */
+export function unreachable() {
+  return new KomaError({ code: "unreachable", message: "The server cannot be reached at the moment. Try again when the connection is back." })
+}
+
+/** @param {string} path @param {RequestInit} [options] */
+async function ask(path, options) {
+  const response = await fetch(path, options).catch(() => {
+    throw unreachable()
+  })
+  const body = response.status === 204 ? null : await response.json().catch(() => null)
+  if (response.ok) return body
+  throw new KomaError(body?.error ?? { code: "internal", message: `The server answered with status ${response.status}.` })
+}
+
+/** The families with their tasks and schemas. @returns {Promise<any[]>} */
+export const models = () => ask("/v1/models")
+
+/** Finished jobs, newest first. @param {string} task @param {number} limit @returns {Promise<any[]>} */
+export const completed = (task, limit) =>
+  ask(`/v1/jobs?${new URLSearchParams({ state: "completed", limit: String(limit), ...(task ? { task } : {}) })}`)
+
+/** @param {string} id @returns {Promise<any>} */
+export const job = (id) => ask(`/v1/jobs/${encodeURIComponent(id)}`)
+
+/** Forgets a finished job. @param {string} id */
+export const forget = (id) => ask(`/v1/jobs/${encodeURIComponent(id)}?forget=true`, { method: "DELETE" })
+
+/**
+ * Stores a file. `XMLHttpRequest`, because `fetch` does not tell how far an upload is.
+ * @param {File} file
+ * @param {{signal: AbortSignal, onprogress: (share: number) => void}} options
+ * @returns {Promise<{id: string, bytes: number, media_type: string}>}
+ */
+export function upload(file, { signal, onprogress }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest()
+    request.open("POST", "/v1/artifacts")
+    request.setRequestHeader("content-type", file.type)
+    request.responseType = "json"
+    request.upload.onprogress = ({ loaded, total }) => onprogress(total ? loaded / total : 0)
+    request.onerror = () => reject(new KomaError({ code: "unreachable", message: "The upload was interrupted. Choose the file again." }))
+    request.onload = () => {
+      if (request.status < 300) resolve(request.response)
+      else reject(new KomaError(request.response?.error ?? { code: "internal", message: `The server refused the file (${request.status}).` }))
+    }
+    request.onabort = () => reject(new KomaError({ code: "cancelled", message: "The upload was cancelled." }))
+    signal.addEventListener("abort", () => request.abort())
+    request.send(file)
+  })
+}
