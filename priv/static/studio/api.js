@@ -59,7 +59,7 @@ export function upload(file, { signal, onprogress }) {
       if (request.status < 300) resolve(request.response)
       else reject(new KomaError(request.response?.error ?? { code: "internal", message: `The server refused the file (${request.status}).` }))
     }
-    request.onabort = () => reject(new KomaError({ code: "cancelled", message: "The upload was cancelled." }))
+    request.onabort = () => reject(signal.reason)
     signal.addEventListener("abort", () => request.abort())
     request.send(file)
   })

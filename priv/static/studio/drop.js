@@ -50,7 +50,7 @@ export class DropZone {
   /** Takes a file from the person's machine. @param {File} file */
   async put(file) {
     this.clear()
-    this.#show(file.name, file.size, file.type, URL.createObjectURL(file))
+    this.#show(file.name, file.size)
     const { signal } = this.cancelUpload
     this.uploading = this.#check(file).then(() => this.#upload(file, signal))
     // Told at the field now, and again to whoever submits.
@@ -60,13 +60,14 @@ export class DropZone {
   /** Takes what is on the server already. @param {{artifact: string, url: string, media_type: string, bytes?: number}} output */
   putArtifact({ artifact, url, media_type, bytes }) {
     this.clear()
-    this.#show("From the gallery", bytes ?? 0, media_type, url)
+    this.#show("From the gallery", bytes ?? 0)
+    this.#picture(media_type, url)
     this.uploading = Promise.resolve([this.#input(media_type).name, artifact])
     this.progress.hidden = true
   }
 
   clear() {
-    this.cancelUpload.abort()
+    this.cancelUpload.abort(new KomaError({ code: "cancelled", message: "The upload was cancelled." }))
     this.cancelUpload = new AbortController()
     this.uploading = Promise.resolve(null)
     if (this.shownUrl?.startsWith("blob:")) URL.revokeObjectURL(this.shownUrl)
@@ -103,6 +104,8 @@ export class DropZone {
 
   /** @param {File} file @param {AbortSignal} signal @returns {Promise<[string, string]>} */
   async #upload(file, signal) {
+    signal.throwIfAborted()
+    this.#picture(file.type, URL.createObjectURL(file))
     this.progress.hidden = false
     const onprogress = (/** @type {number} */ share) => (this.progress.value = share)
     const { id } = await upload(file, { signal, onprogress })
@@ -121,17 +124,21 @@ export class DropZone {
     return this.inputs.find(({ media_types }) => media_types?.includes(type)) ?? this.inputs[0]
   }
 
-  /** @param {string} name @param {number} bytes @param {string} type @param {string} url */
-  #show(name, bytes, type, url) {
-    this.shownUrl = url
+  /** @param {string} name @param {number} bytes */
+  #show(name, bytes) {
     this.chosen.hidden = false
     this.prompt.hidden = true
     this.progress.value = 0
     this.progress.hidden = true
     setText(this.fileName, name)
     setText(this.fileSize, bytes ? size(bytes) : "")
-    if (type.startsWith("image/")) this.thumb.replaceChildren(el("img", { src: url, alt: "" }))
-    else if (type.startsWith("video/")) this.thumb.replaceChildren(el("video", { src: url, muted: true, preload: "metadata", "aria-hidden": "true", tabIndex: -1 }))
+  }
+
+  /** @param {string} type @param {string} src */
+  #picture(type, src) {
+    this.shownUrl = src
+    if (type.startsWith("image/")) this.thumb.replaceChildren(el("img", { src, alt: "" }))
+    if (type.startsWith("video/")) this.thumb.replaceChildren(el("video", { src, muted: true, preload: "metadata", "aria-hidden": "true", tabIndex: -1 }))
   }
 
   #draw() {

@@ -67,13 +67,17 @@ export class Form {
 
   /** An error at the field it concerns, else below the form. @param {import("./api.js").KomaError} error */
   showError(error) {
-    const name = error.field?.replace(/^params\./, "") ?? ""
-    const field = this.fields.find((one) => one.name === name)
-    const zone = this.zones.find((one) => one.takes(name.replace(/^inputs\./, "")))
+    const place = this.placeOf(error)
     if (error.retryAfterMs !== undefined) this.retry.offer(errorWords(error), error.retryAfterMs)
-    else if (field) this.#showAt(field, errorWords(error))
-    else if (zone && name.startsWith("inputs.")) this.#showAt(zone, errorWords(error))
+    else if (place) this.#showAt(place, errorWords(error))
     else this.#showWhole(errorWords(error))
+  }
+
+  /** The field or drop zone that an error concerns. @param {{field?: string}} error */
+  placeOf({ field = "" }) {
+    const [, input] = field.match(/^inputs\.(.+)$/) ?? []
+    if (input) return this.zones.find((zone) => zone.takes(input))
+    return this.fields.find(({ name }) => name === field.replace(/^params\./, ""))
   }
 
   #build() {

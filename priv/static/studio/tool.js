@@ -69,7 +69,10 @@ export class Tool {
       this.views.delete(job.id)
       this.empty.hidden = this.jobs.children.length > 1
     }
-    const view = new JobView(job, { studio: this.studio, cancel: () => connection.cancel("job", job.id), removed })
+    // What only the model could find wrong with the request is said where it can be changed.
+    const failed = (/** @type {any} */ error) => this.form.placeOf(error) && (this.form.showError(error), removed())
+    const cancel = () => connection.cancel("job", job.id)
+    const view = new JobView(job, { studio: this.studio, cancel, failed, removed })
     const leave = connection.follow("job", job.id, view.follower())
     session.remember({ kind: "job", id: job.id, task: this.task })
     this.views.set(job.id, view)

@@ -25,10 +25,12 @@ export class JobView {
    * @param {import("./actions.js").Studio} options.studio
    * @param {string} [options.title] the job's prompt without one
    * @param {() => Promise<any>} [options.cancel]
+   * @param {(error: any) => void} [options.failed] called before the page shows that it failed
    * @param {() => void} [options.removed] the person wants to see it no longer, or it was deleted
    */
-  constructor(told, { studio, title, cancel, removed }) {
+  constructor(told, { studio, title, cancel, failed, removed }) {
     this.studio = studio
+    this.failed = failed
     this.removed = removed
     this.job = newJob(told)
     this.named = title
@@ -76,6 +78,7 @@ export class JobView {
     const before = this.job.state
     this.job = apply(this.job, event, payload)
     if (this.job.state !== before || event === "started") this.#tell()
+    if (event === "failed") this.failed?.(payload)
     this.#draw(event)
   }
 

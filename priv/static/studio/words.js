@@ -67,6 +67,7 @@ export function size(bytes) {
 /** @param {number} ms */
 export function duration(ms) {
   const seconds = ms / 1000
+  if (seconds < 0.1) return `${Math.max(1, Math.round(ms))} ms`
   if (seconds < 10) return `${seconds.toFixed(1)} s`
   if (seconds < 90) return `${Math.round(seconds)} s`
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`

@@ -33,25 +33,32 @@ export async function closeBrowser() {
 // the console, threw, asked another host, or met its content security policy.
 //   options   of browser.newContext: viewport, colorScheme, ...
 //   expected  what the console may say all the same, e.g. that a server which the test killed cannot be reached
-export async function openPage(t, url, { expected = [], ...options } = {}) {
+//   init      a function that runs in the page before its scripts
+//   prepare   is given the page before it is opened
+export async function openPage(t, url, { expected, init, prepare, ...options } = {}) {
   const context = await (await launched()).newContext({ reducedMotion: "reduce", ...options })
-  t.after(() => context.close())
-  return openTab(t, context, url, expected)
+  t.after(() => {
+    context.closing = true // what a page says while it is torn down is no fault
+    return context.close()
+  })
+  return openTab(t, context, url, { expected, init, prepare })
 }
 
 // A further tab of the same browser window: storage of the origin is shared, that of the session is not.
-export async function openTab(t, context, url, expected = []) {
+export async function openTab(t, context, url, { expected = [], init, prepare } = {}) {
   const page = await context.newPage()
-  const faults = await watch(page, new URL(url).host, expected)
-  t.after(() => assert.deepEqual(faults, []))
+  if (init) await page.addInitScript(init)
+  prepare?.(page)
+  const faults = await watch(page, new URL(url).host, (fault) => context.closing || expected.some((pattern) => pattern.test(fault)))
+  t.after(() => assert.deepEqual(faults, [], "the page is at fault"))
   page.setDefaultTimeout(60_000)
   await page.goto(url)
   return page
 }
 
-async function watch(page, host, expected) {
+async function watch(page, host, excused) {
   const faults = []
-  const note = (fault) => expected.some((pattern) => pattern.test(fault)) || faults.push(fault)
+  const note = (fault) => excused(fault) || faults.push(fault)
   page.on("console", (message) => {
     if (["warning", "error"].includes(message.type())) note(`console: ${message.text()}`)
   })
