@@ -40,11 +40,12 @@ defmodule Koma.EdgeCase do
   def stop_edge, do: stop_supervised!(Koma.Edge)
 
   @doc "An open WebSocket of this process: `{connection, stream}` of gun."
-  @spec connect(:inet.port_number(), String.t(), [{String.t(), String.t()}]) :: {pid, reference}
-  def connect(port, query \\ "vsn=2.0.0", headers \\ []) do
+  @spec connect(:inet.port_number(), String.t(), [{String.t(), String.t()}], String.t()) ::
+          {pid, reference}
+  def connect(port, query \\ "vsn=2.0.0", headers \\ [], path \\ "/socket/websocket") do
     {:ok, gun} = :gun.open('127.0.0.1', port, %{retry: 0})
     {:ok, _protocol} = :gun.await_up(gun)
-    stream = :gun.ws_upgrade(gun, "/socket/websocket?" <> query, headers)
+    stream = :gun.ws_upgrade(gun, path <> "?" <> query, headers)
 
     receive do
       {:gun_upgrade, ^gun, ^stream, ["websocket"], _headers} -> {gun, stream}

@@ -16,6 +16,7 @@ defmodule Koma.Dashboard.Parts.Nodes do
     unloaded: "warn",
     hello: "busy",
     loading: "busy",
+    restarting: "bad",
     waiting: "bad",
     killing: "bad"
   }
@@ -27,6 +28,7 @@ defmodule Koma.Dashboard.Parts.Nodes do
     unloaded: "no checkpoint",
     hello: "starting",
     loading: "loading",
+    restarting: "restarting",
     waiting: "down",
     killing: "being killed"
   }
@@ -59,7 +61,7 @@ defmodule Koma.Dashboard.Parts.Nodes do
       checkpoint: spec.checkpoint,
       digest: row.ready && row.ready.checkpoint_digest,
       device: if(row.ready, do: "#{row.ready.device} · #{row.ready.dtype}", else: spec.device),
-      phase: row.phase,
+      phase: phase(row),
       next: next(row.order),
       slots: if(row.stats, do: row.stats.slots, else: spec.slots),
       running: if(row.stats, do: row.stats.running, else: 0),
@@ -71,6 +73,13 @@ defmodule Koma.Dashboard.Parts.Nodes do
       error: row.last_error
     }
   end
+
+  # On its way back from a death: not well before it has arrived.
+  defp phase(%Catalogue.Row{phase: phase, failures: failures, order: order})
+       when phase in [:hello, :loading] and failures > 0 and order in [nil, :drain],
+       do: :restarting
+
+  defp phase(%Catalogue.Row{phase: phase}), do: phase
 
   # The same counter as in /metrics.
   defp restarts do

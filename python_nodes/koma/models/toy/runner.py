@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from koma.errors import KomaError
@@ -121,7 +122,7 @@ class ToyRunner(Runner):
 
 
 def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> ToyRunner:
-    """Return the toy; there is nothing to load.
+    """Return the toy; there is nothing to load, but a checkpoint that is named as a path must be there.
 
     ``options``: ``load_ms`` (time that loading takes), ``batch_limit`` (larger batches raise MemoryError),
     ``fail_load`` (raise instead). Raises KomaError ``load_failed`` for others.
@@ -131,6 +132,8 @@ def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[
             raise KomaError("load_failed", f"the toy has no option {name}", field=f"options.{name}")
     if options.get("fail_load"):
         raise RuntimeError("the toy was told not to load")
+    if checkpoint.startswith("/") and not Path(checkpoint).exists():
+        raise KomaError("load_failed", f"there is no checkpoint {checkpoint}", field="checkpoint")
     time.sleep(options.get("load_ms", 0) / 1000)
     digest = hashlib.sha256(f"toy/{checkpoint}".encode()).hexdigest()
     return ToyRunner(Loaded("toy", checkpoint, digest, "cpu", "none"), options.get("batch_limit"))
