@@ -3,12 +3,26 @@ defmodule Koma.Access do
   Who may use this server, and how much of it: see docs/security.md.
 
   The pure parts are `Koma.Access.KeyFile` (what an operator writes), `Keyring` (secrets to keys)
-  and `Policy` (who is let in); `Keys` is the process that reads the file.
+  and `Policy` (who is let in), `Bucket`, `Holds` and `Refusal` (limits). `Keys` is the process that
+  reads the file, `Usage` the one that counts.
+
+  Limits are those of one key on this server. Who has no key, and whoever goes on for a key that
+  was taken away, has none.
   """
   use Supervisor
 
-  alias Koma.Access.{Key, Keys, Policy}
+  alias Koma.Access.{Holds, Key, Keys, Limits, Policy, Refusal, Usage}
   alias Koma.{Caller, Error, Options, Queue, Telemetry}
+  alias Koma.Store.Owners
+
+  @unlimited Enum.reduce(Limits.documented(), %Limits{}, fn {name, _default, _unit, _meaning},
+                                                            limits ->
+               Map.put(limits, name, nil)
+             end)
+
+  # No key has this id.
+  @guest ""
+  @max_guests 256
 
   @doc "Starts it; raises when the options name no keys where keys are needed, or broken ones."
   @spec start_link(Options.t()) :: Supervisor.on_start()
@@ -22,10 +36,7 @@ defmodule Koma.Access do
   """
   @spec authenticate(secret :: String.t() | nil) :: {:ok, Caller.t()} | {:error, Error.t()}
   def authenticate(secret) do
-    with {:error, error} <- Policy.authenticate(Keys.policy(), secret) do
-      Telemetry.execute([:koma, :access, :refused], %{count: 1}, %{code: error.code})
-      {:error, error}
-    end
+    with {:error, error} <- Policy.authenticate(Keys.policy(), secret), do: refuse(error)
   end
 
   @doc "Whether the caller may act on the server itself."
@@ -41,7 +52,7 @@ defmodule Koma.Access do
   def check_metrics(%Caller{roles: roles}) do
     if :metrics in roles or :operator in roles or not keys?(),
       do: :ok,
-      else: {:error, Error.new("forbidden", "This needs a key with the role metrics.")}
+      else: refuse(Error.new("forbidden", "This needs a key with the role metrics."))
   end
 
   @doc "Whether the caller may act on the server itself, or `forbidden`."
@@ -49,7 +60,7 @@ defmodule Koma.Access do
   def check_operator(caller) do
     if operator?(caller),
       do: :ok,
-      else: {:error, Error.new("forbidden", "This needs a key with the role operator.")}
+      else: refuse(Error.new("forbidden", "This needs a key with the role operator."))
   end
 
   @doc """
@@ -81,15 +92,124 @@ defmodule Koma.Access do
     end
   end
 
-  @doc "Reads the keys anew, as it happens by itself when their file has changed."
+  # --- limits
+
+  @doc "Counts a request of the caller; `rate_limited` when there were too many."
+  @spec admit(Caller.t()) :: :ok | {:error, Error.t()}
+  def admit(%Caller{key: key}) do
+    with %Limits{rate: rate, burst: burst} when rate != nil <- limits(key),
+         {:wait, ms} <- Usage.request(key, rate, burst) do
+      refuse(Refusal.too_often(rate, ms))
+    else
+      _no_limit_or_ok -> :ok
+    end
+  end
+
+  @doc """
+  The process `holder` has one more socket, topic or upload for the caller, until it gives it back
+  or dies; `limit_reached` where the key has as many as it may have.
+  """
+  @spec hold(Caller.t(), :sockets | :topics | :uploads, holder :: pid) ::
+          :ok | {:error, Error.t()}
+  def hold(caller, kind, holder \\ self())
+
+  # Pages of the dashboard before their login: all of them together.
+  def hold(%Caller{key: nil}, :sockets, holder) do
+    if keys?() and Usage.take(holder, @guest, :sockets, 1, @max_guests) == :full,
+      do: refuse(Refusal.too_many(:sockets, @max_guests)),
+      else: :ok
+  end
+
+  def hold(%Caller{key: nil}, _kind, _holder), do: :ok
+
+  def hold(%Caller{key: key}, kind, holder) do
+    limit = Map.fetch!(limits(key), kind)
+
+    case Usage.take(holder, key, kind, 1, limit) do
+      :ok -> :ok
+      :full -> refuse(Refusal.too_many(kind, limit))
+    end
+  end
+
+  @doc "The calling process has one less."
+  @spec release(Caller.t(), Holds.kind()) :: :ok
+  def release(%Caller{key: nil}, _kind), do: :ok
+  def release(%Caller{key: key}, kind), do: Usage.give(self(), key, kind, 1)
+
+  @doc """
+  The calling process is about to receive so many bytes of an upload, which count against what the
+  key may upload in a day and, until the process ends, against what it may store.
+  """
+  @spec receive_bytes(Caller.t(), non_neg_integer) :: :ok | {:error, Error.t()}
+  def receive_bytes(%Caller{key: key}, bytes) when key == nil or bytes == 0, do: :ok
+
+  def receive_bytes(%Caller{key: key}, bytes) do
+    %Limits{stored_bytes: stored} = limits(key)
+    room = stored && max(stored - Owners.bytes(key), 0)
+
+    with :ok <- spend(key, :bytes_per_day, bytes),
+         :full <- Usage.take(self(), key, :stored_bytes, bytes, room) do
+      :ok = Usage.refund(key, :bytes_per_day, bytes)
+      refuse(Refusal.full(stored, Options.get().grace_ms))
+    end
+  end
+
+  @doc "One of the jobs that a key may have accepted in a day; `quota_exceeded` without one."
+  @spec count_job(key :: String.t() | nil) :: :ok | {:error, Error.t()}
+  def count_job(nil), do: :ok
+  def count_job(key), do: spend(key, :jobs_per_day, 1)
+
+  @doc "That job was not accepted after all."
+  @spec discount_job(key :: String.t() | nil) :: :ok
+  def discount_job(nil), do: :ok
+  def discount_job(key), do: Usage.refund(key, :jobs_per_day, 1)
+
+  @doc "How many jobs of a key may be there that have not ended; `nil`: any number."
+  @spec max_jobs(key :: String.t() | nil) :: Limits.limit()
+  def max_jobs(key), do: limits(key).jobs
+
+  @doc "The refusal of one more."
+  @spec refuse_job(key :: String.t()) :: {:error, Error.t()}
+  def refuse_job(key), do: refuse(Refusal.too_many(:jobs, max_jobs(key)))
+
+  defp spend(key, kind, amount) do
+    limit = Map.fetch!(limits(key), kind)
+
+    case Usage.spend(key, kind, amount, limit) do
+      :ok -> :ok
+      :used_up -> refuse(Refusal.used_up(kind, limit, Usage.until_tomorrow_ms()))
+    end
+  end
+
+  defp limits(key) do
+    case Policy.key(Keys.policy(), key) do
+      {:ok, %Key{limits: limits}} -> limits
+      :error -> @unlimited
+    end
+  end
+
+  defp refuse(error) do
+    Telemetry.execute([:koma, :access, :refused], %{count: 1}, %{code: error.code})
+    {:error, error}
+  end
+
+  @doc """
+  Reads the keys anew, as it happens by itself when their file has changed. Sockets and event streams get
+  `:koma_access_changed` and end themselves if their caller is not `valid?/1` any more.
+  """
   @spec reload() :: :ok | {:error, String.t()}
   defdelegate reload, to: Keys
 
   @doc false
   # Called by Keys after the keys were read anew.
   @spec changed() :: :ok
-  def changed, do: Queue.weigh(weights())
+  def changed do
+    Queue.weigh(weights())
+    Usage.tell_sockets(:koma_access_changed)
+  end
 
   @impl Supervisor
-  def init(options), do: Supervisor.init([{Keys, options}], strategy: :one_for_one)
+  def init(options) do
+    Supervisor.init([{Usage, options}, {Keys, options}], strategy: :one_for_one)
+  end
 end

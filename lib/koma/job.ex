@@ -4,7 +4,7 @@ defmodule Koma.Job do
   are read from the store.
   """
 
-  alias Koma.{Cache, Caller, Error, Options, Queue, Store, Telemetry}
+  alias Koma.{Access, Cache, Caller, Error, Options, Queue, Store, Telemetry}
   alias Koma.Job.{Cached, Event, Followers, Keeper, Lifecycle, Preview, Processes, Record}
   alias Koma.Job.{Request, Retry, Server}
   alias Koma.Queue.Ticket
@@ -40,17 +40,25 @@ defmodule Koma.Job do
 
   # A job of its own that is complete when it is accepted: stored with one sync.
   defp answer(record, result) do
-    with {:ok, record} <- Cached.answer(record, result) do
+    with :ok <- Access.count_job(record.key),
+         {:ok, record} <- counted(record, Cached.answer(record, result)) do
       accepted(record)
       {:ok, Record.to_map(record)}
     end
   end
 
   defp run(record, submitter) do
-    with :ok <- admit(record),
-         :ok <- store(record) do
+    with :ok <- Access.count_job(record.key),
+         :ok <- counted(record, admit(record)),
+         :ok <- counted(record, store(record)) do
       {:ok, start(record, submitter)}
     end
+  end
+
+  # Only accepted jobs count.
+  defp counted(record, result) do
+    if match?({:error, _refused}, result), do: Access.discount_job(record.key)
+    result
   end
 
   # Who joins a run needs no place.
@@ -67,9 +75,9 @@ defmodule Koma.Job do
   defp ticket(record), do: Ticket.new(record, Retry.class(record, Options.get().max_attempts))
 
   defp store(record) do
-    with {:error, error} <- Store.Jobs.accept(record) do
+    with refused when refused != :ok <- Store.Jobs.accept(record, Access.max_jobs(record.key)) do
       Queue.leave(record.model, record.id)
-      {:error, error}
+      if refused == :too_many, do: Access.refuse_job(record.key), else: refused
     end
   end
 

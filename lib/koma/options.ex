@@ -13,6 +13,8 @@ defmodule Koma.Options do
     bind: {:string, "127.0.0.1", "address to listen on"},
     port_file: {:optional_string, nil, "file that gets the port once it listens"},
     edge: {:boolean, true, "whether to listen at all"},
+    header_timeout_ms:
+      {:integer, 1, nil, 10_000, "from connecting, or the last answer, to a whole head"},
     max_upload_bytes: {:integer, 1, nil, 512 * 1024 * 1024, "largest artifact"},
     # access
     keys_file: {:optional_string, nil, "file with the API keys, see Koma.Access.KeyFile"},
@@ -65,6 +67,7 @@ defmodule Koma.Options do
           bind: String.t(),
           port_file: String.t() | nil,
           edge: boolean,
+          header_timeout_ms: pos_integer,
           max_upload_bytes: pos_integer,
           keys_file: String.t() | nil,
           keys: String.t() | nil,

@@ -2,27 +2,6 @@ defmodule Koma.DrainTest do
   @moduledoc "A graceful stop: what SIGTERM does, without the signal."
   use Koma.EdgeCase
 
-  # cowlib, and so gun, takes a close frame with 1012 for a broken one; here the bytes are read.
-  @restart <<0x88, 9, 1012::16, "restart">>
-
-  defp open_raw(port) do
-    {:ok, tcp} = :gen_tcp.connect('127.0.0.1', port, [:binary, active: false])
-
-    :ok =
-      :gen_tcp.send(tcp, """
-      GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r
-      host: localhost\r
-      connection: upgrade\r
-      upgrade: websocket\r
-      sec-websocket-version: 13\r
-      sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r
-      \r
-      """)
-
-    {:ok, "HTTP/1.1 101" <> _headers} = :gen_tcp.recv(tcp, 0, 5_000)
-    tcp
-  end
-
   # A client in a process of its own, as the test itself is busy with stopping.
   defp client(port, job, test) do
     Task.async(fn ->
@@ -55,7 +34,7 @@ defmodule Koma.DrainTest do
 
     {refusal, frames} = Task.await(client)
     assert %{"code" => "draining"} = refusal
-    assert {:ok, @restart} = :gen_tcp.recv(raw, 0, 1_000)
+    assert {:ok, restart_frame()} == :gen_tcp.recv(raw, 0, 1_000)
     assert Enum.any?(frames, &match?([_, _, _, "completed", _], &1))
   end
 
@@ -67,7 +46,7 @@ defmodule Koma.DrainTest do
     job = submit!(%{"steps" => 300, "step_ms" => 10})
     await_step(job["id"])
     assert stop_edge() == :ok
-    assert {:ok, @restart} = :gen_tcp.recv(raw, 0, 1_000)
+    assert {:ok, restart_frame()} == :gen_tcp.recv(raw, 0, 1_000)
     stop_core()
 
     start_server(dir)

@@ -103,7 +103,7 @@ defmodule Koma.HTTPTest do
       chunk = ["186A0\r\n", String.duplicate("x", 100_000), "\r\n"]
 
       head =
-        "POST /v1/artifacts HTTP/1.1\r\nhost: h\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
+        "POST /v1/artifacts HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
 
       body = for _n <- 1..31, do: chunk
       answer = raw(port, [head, body, "0\r\n\r\n"])
@@ -116,7 +116,7 @@ defmodule Koma.HTTPTest do
       {:ok, tcp} = :gen_tcp.connect('127.0.0.1', port, [:binary, active: false])
 
       head =
-        "POST /v1/artifacts HTTP/1.1\r\nhost: h\r\ncontent-type: text/plain\r\ncontent-length: 900000\r\n\r\n"
+        "POST /v1/artifacts HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 900000\r\n\r\n"
 
       :ok = :gen_tcp.send(tcp, [head, String.duplicate("x", 300_000)])
       assert eventually(fn -> File.ls!(tmp) != [] end)
@@ -330,14 +330,14 @@ defmodule Koma.HTTPTest do
 
   test "a client that sends its body too slowly is told and let go", %{port: port} do
     head =
-      "POST /v1/jobs HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+      "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
 
     assert raw(port, head, 20_000) =~ ~r/HTTP\/1.1 408 .*request_timeout/s
   end
 
   test "several requests go over one connection", %{port: port} do
-    request = "GET /health/live HTTP/1.1\r\nhost: h\r\n\r\n"
-    last = "GET /health/live HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+    request = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    last = "GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     answer = raw(port, [request, request, last])
     assert length(String.split(answer, "HTTP/1.1 200")) == 4
   end

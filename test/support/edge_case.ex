@@ -45,7 +45,8 @@ defmodule Koma.EdgeCase do
   def connect(port, query \\ "vsn=2.0.0", headers \\ [], path \\ "/socket/websocket") do
     {:ok, gun} = :gun.open('127.0.0.1', port, %{retry: 0})
     {:ok, _protocol} = :gun.await_up(gun)
-    stream = :gun.ws_upgrade(gun, path <> "?" <> query, headers)
+    {offered, headers} = Enum.split_with(headers, &match?({"sec-websocket-protocol", _}, &1))
+    stream = :gun.ws_upgrade(gun, path <> "?" <> query, headers, protocols(offered))
 
     receive do
       {:gun_upgrade, ^gun, ^stream, ["websocket"], _headers} -> {gun, stream}
@@ -54,6 +55,37 @@ defmodule Koma.EdgeCase do
       @answer_ms -> raise "no answer to the handshake"
     end
   end
+
+  # Gun wants to know who will speak them.
+  defp protocols([]), do: %{}
+
+  defp protocols([{_name, offered}]) do
+    %{protocols: for(protocol <- String.split(offered, ", "), do: {protocol, :gun_ws_h})}
+  end
+
+  @doc "An open WebSocket, byte by byte; `headers` end with CRLF."
+  @spec open_raw(:inet.port_number(), String.t()) :: :gen_tcp.socket()
+  def open_raw(port, headers \\ "") do
+    {:ok, tcp} = :gen_tcp.connect('127.0.0.1', port, [:binary, active: false])
+
+    :ok =
+      :gen_tcp.send(tcp, """
+      GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r
+      host: localhost\r
+      connection: upgrade\r
+      upgrade: websocket\r
+      sec-websocket-version: 13\r
+      sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r
+      #{headers}\r
+      """)
+
+    {:ok, "HTTP/1.1 101" <> _headers} = :gen_tcp.recv(tcp, 0, 5_000)
+    tcp
+  end
+
+  @doc "The close frame of a restart. (Cowlib, and so gun, takes it for a broken one.)"
+  @spec restart_frame() :: binary
+  def restart_frame, do: <<0x88, 9, 1012::16, "restart">>
 
   @doc "Sends a message of the protocol."
   @spec push({pid, reference}, [term]) :: :ok

@@ -44,7 +44,7 @@ async def test_downloads_that_nobody_reads_do_not_hold_up_a_stop(tmp_path: Path)
     with running_server(tmp_path, TOY) as server:
         async with Client(server.url) as client:
             large = await (await client.submit(TASK, {"steps": 1, "output_bytes": 60_000_000})).result()
-        request = f"GET {large.outputs[0].url} HTTP/1.1\r\nhost: koma\r\n\r\n".encode()
+        request = f"GET {large.outputs[0].url} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
         port = int(server.url.rpartition(":")[2])
         readers = [await asyncio.open_connection("127.0.0.1", port, limit=1) for _ in range(16)]
         for reader, writer in readers:

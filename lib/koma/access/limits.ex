@@ -32,7 +32,7 @@ defmodule Koma.Access.Limits do
           | :topics
   @type t :: %__MODULE__{
           rate: limit,
-          burst: pos_integer,
+          burst: limit,
           jobs: limit,
           jobs_per_day: limit,
           bytes_per_day: limit,

@@ -33,8 +33,10 @@ defmodule Koma.HTTP.Artifacts do
   def handle(:collection, "POST", req, caller) do
     with {:ok, media_type} <- media_type(req),
          :ok <- Body.check_length(req, Koma.Options.get().max_upload_bytes),
+         :ok <- Access.hold(caller, :uploads),
+         {:ok, announced} <- announce(req, caller),
          {:ok, writer} <- Artifacts.open(media_type, caller.key),
-         {:ok, artifact, status, req} <- store(writer, req) do
+         {:ok, artifact, status, req} <- store(writer, req, receiver(announced, caller)) do
       body = %{
         "id" => artifact.id,
         "bytes" => artifact.bytes,
@@ -64,8 +66,24 @@ defmodule Koma.HTTP.Artifacts do
     end
   end
 
-  defp store(writer, req) do
-    case Body.fold(req, writer, fn data, writer -> Artifacts.write(writer, data) end) do
+  # A body of known length is refused before any of it is read.
+  defp announce(req, caller) do
+    case :cowboy_req.body_length(req) do
+      :undefined -> {:ok, false}
+      bytes -> with :ok <- Access.receive_bytes(caller, bytes), do: {:ok, true}
+    end
+  end
+
+  defp receiver(true, _caller), do: &Artifacts.write(&2, &1)
+
+  defp receiver(false, caller) do
+    fn data, writer ->
+      with :ok <- Access.receive_bytes(caller, byte_size(data)), do: Artifacts.write(writer, data)
+    end
+  end
+
+  defp store(writer, req, receiver) do
+    case Body.fold(req, writer, receiver) do
       {:ok, %{bytes: 0} = writer, _req} ->
         :ok = Artifacts.abort(writer)
         {:error, Error.new("invalid_media", "The body is empty.", field: "body", value: 0)}

@@ -7,7 +7,9 @@ defmodule Koma.HTTP.Auth do
   counts. Cookies are not looked at, so that no page can use the key of somebody's browser.
   """
 
-  alias Koma.{Access, Caller, Error}
+  alias Koma.Access.Policy
+  alias Koma.{Access, Caller, Error, Options}
+  alias Koma.HTTP.Origin
 
   # Phoenix's clients: despite its name in the standard alphabet, without padding.
   @token_protocol "base64url.bearer.phx."
@@ -15,7 +17,9 @@ defmodule Koma.HTTP.Auth do
 
   @doc "The caller of a request."
   @spec caller(:cowboy_req.req()) :: {:ok, Caller.t()} | {:error, Error.t()}
-  def caller(req), do: req |> secret() |> Access.authenticate()
+  def caller(req) do
+    with :ok <- check_host(req), do: req |> secret() |> Access.authenticate()
+  end
 
   @doc "The caller of a request to what is for anybody: known, or without key and roles."
   @spec guest(:cowboy_req.req()) :: Caller.t()
@@ -72,21 +76,40 @@ defmodule Koma.HTTP.Auth do
   end
 
   @doc """
-  Refuses pages of other sites: browsers let any page open a WebSocket or send a form here, and tell its origin.
-  Requests without an origin come from other programs.
+  Refuses pages of other sites: browsers let any page open a WebSocket or send a form here, and tell
+  its origin. Requests without an origin come from other programs.
   """
   @spec check_origin(:cowboy_req.req()) :: :ok | {:error, Error.t()}
   def check_origin(req) do
     origin = :cowboy_req.header("origin", req)
+    host = :cowboy_req.header("host", req, "")
 
-    if origin == :undefined or same?(origin, :cowboy_req.header("host", req, "")) do
-      :ok
+    if origin == :undefined or Origin.allowed?(origin, host, Options.get().origins) do
+      check_host(req)
     else
       message = "Pages of other origins may not use this server."
       {:error, Error.new("forbidden", message, field: "origin", value: origin)}
     end
   end
 
-  # The scheme may differ behind a proxy that ends TLS; host and port are what the page was asked from.
-  defp same?(origin, host), do: String.replace(origin, ~r{^https?://}, "") == host
+  @doc """
+  Refuses requests by a name that is not this machine's own, where no keys are asked for and it
+  listens on loopback (`Koma.HTTP.Origin.local?/2`). Whoever shows a key was given one.
+  """
+  @spec check_host(:cowboy_req.req()) :: :ok | {:error, Error.t()}
+  def check_host(req) do
+    %Options{bind: bind, origins: origins} = Options.get()
+    host = :cowboy_req.header("host", req)
+
+    if host == :undefined or Access.keys?() or not Policy.loopback?(bind) or
+         Origin.local?(host, origins) do
+      :ok
+    else
+      message =
+        "A server on loopback that asks for no API key is called localhost; " <>
+          "other names of it have to be in KOMA_ORIGINS."
+
+      {:error, Error.new("forbidden", message, field: "host", value: host)}
+    end
+  end
 end

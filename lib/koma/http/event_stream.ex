@@ -9,7 +9,7 @@ defmodule Koma.HTTP.EventStream do
   """
 
   alias Koma.Channel.Preview
-  alias Koma.{Follower, Params}
+  alias Koma.{Access, Follower, Params}
   alias Koma.HTTP.{Reply, SSE}
   alias Koma.Job.Event
 
@@ -26,6 +26,7 @@ defmodule Koma.HTTP.EventStream do
 
     with {:ok, %{"previews" => form}} <- Params.check(query(req), @query),
          {:ok, seq} <- SSE.last_event_id(:cowboy_req.header("last-event-id", req, nil)),
+         :ok <- Access.hold(caller, :sockets),
          {:ok, follower, _map, events, previews} <- Follower.start(subject, seq, caller) do
       stream = %__MODULE__{follower: follower, req: req, previews: form}
 
@@ -56,7 +57,13 @@ defmodule Koma.HTTP.EventStream do
 
   defp loop(stream) do
     receive do
-      message -> stream |> handle(Follower.handle(stream.follower, message)) |> go_on()
+      :koma_access_changed ->
+        if Access.valid?(stream.follower.caller),
+          do: loop(stream),
+          else: send_text(stream, "", :fin)
+
+      message ->
+        stream |> handle(Follower.handle(stream.follower, message)) |> go_on()
     after
       @keepalive_ms ->
         send_text(stream, SSE.keepalive(), :nofin)

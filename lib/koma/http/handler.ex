@@ -95,17 +95,25 @@ defmodule Koma.HTTP.Handler do
   end
 
   defp caller(:public, req), do: {:ok, Auth.guest(req)}
-  defp caller(:browser, _req), do: {:ok, %Caller{}}
-  defp caller(:key, req), do: Auth.caller(req)
+
+  defp caller(:browser, req) do
+    with :ok <- Auth.check_host(req), do: {:ok, %Caller{}}
+  end
+
+  defp caller(:key, req) do
+    with {:ok, caller} <- Auth.caller(req),
+         :ok <- Access.admit(caller),
+         do: {:ok, caller}
+  end
 
   defp caller(:metrics, req) do
-    with {:ok, caller} <- Auth.caller(req),
+    with {:ok, caller} <- caller(:key, req),
          :ok <- Access.check_metrics(caller),
          do: {:ok, caller}
   end
 
   defp caller(:operator, req) do
-    with {:ok, caller} <- Auth.caller(req),
+    with {:ok, caller} <- caller(:key, req),
          :ok <- Access.check_operator(caller),
          do: {:ok, caller}
   end

@@ -4,7 +4,7 @@ defmodule Koma.HTTP.Jobs do
   @behaviour Koma.HTTP.Handler
 
   alias Koma.HTTP.{Body, EventStream, Reply}
-  alias Koma.{Follower, Params}
+  alias Koma.{Access, Error, Follower, Params}
 
   @submit %{"wait" => {{:one_of, ["true", "false"]}, "false"}}
   @list %{
@@ -24,6 +24,7 @@ defmodule Koma.HTTP.Jobs do
   def handle(:collection, "POST", req, caller) do
     with {:ok, %{"wait" => wait}} <- Params.check(query(req), @submit),
          {:ok, request, req} <- Body.json_object(req),
+         :ok <- hold(wait, caller),
          {:ok, job} <- Koma.submit(kept(request), caller) do
       if wait == "true", do: wait(job["id"], req, caller), else: {:ok, accepted(req, job)}
     end
@@ -66,22 +67,36 @@ defmodule Koma.HTTP.Jobs do
     Reply.json(req, 202, job, %{"location" => "/v1/jobs/#{job["id"]}"})
   end
 
+  # Before the job is accepted, so that nobody is refused one that runs.
+  defp hold("true", caller), do: Access.hold(caller, :sockets)
+  defp hold("false", _caller), do: :ok
+
   defp wait(id, req, caller) do
     with {:ok, follower, _job, _events, _previews} <- Follower.start({:job, id}, 0, caller) do
       {:stream,
        fn ->
          :ok = :cowboy_req.cast({:set_options, %{idle_timeout: :infinity}}, req)
-         await_end(follower)
-         {:ok, job} = Koma.job(id, caller)
-         Reply.json(req, 200, job, %{"location" => "/v1/jobs/#{id}"})
+         answer(await_end(follower), id, req, caller)
        end}
     end
   end
+
+  defp answer(:ok, id, req, caller) do
+    {:ok, job} = Koma.job(id, caller)
+    Reply.json(req, 200, job, %{"location" => "/v1/jobs/#{id}"})
+  end
+
+  defp answer({:error, error}, _id, req, _caller), do: Reply.error(req, error)
 
   defp await_end(%Follower{ended: true}), do: :ok
 
   defp await_end(follower) do
     receive do
+      :koma_access_changed ->
+        if Access.valid?(follower.caller),
+          do: await_end(follower),
+          else: {:error, Error.new("unauthorized", "The API key was taken away.")}
+
       message ->
         case Follower.handle(follower, message) do
           {:events, _events, follower} -> await_end(follower)

@@ -18,7 +18,6 @@ defmodule Koma.HTTP.Listener do
   @backlog 1_024
 
   # A client that says nothing, or that does not read what it asked for, is let go.
-  @request_timeout_ms 10_000
   @idle_timeout_ms 60_000
   @send_timeout_ms 30_000
 
@@ -37,7 +36,7 @@ defmodule Koma.HTTP.Listener do
   @spec start_link(Options.t()) :: {:ok, pid} | {:error, term}
   def start_link(%Options{} = options) do
     %{start: {module, function, arguments}} =
-      :ranch.child_spec(@ref, :ranch_tcp, transport(options), :cowboy_clear, protocol())
+      :ranch.child_spec(@ref, :ranch_tcp, transport(options), :cowboy_clear, protocol(options))
 
     with {:ok, pid} <- apply(module, function, arguments) do
       announce(options, port())
@@ -78,10 +77,10 @@ defmodule Koma.HTTP.Listener do
     end
   end
 
-  defp protocol do
+  defp protocol(options) do
     %{
       env: %{dispatch: Routes.dispatch()},
-      request_timeout: @request_timeout_ms,
+      request_timeout: options.header_timeout_ms,
       idle_timeout: @idle_timeout_ms,
       inactivity_timeout: @idle_timeout_ms
     }

@@ -63,6 +63,8 @@ defmodule Koma.Metrics.Definitions do
     {:koma_model_node_device_memory_bytes, :gauge, [:family, :node],
      "Memory that it holds on its accelerator."},
     # edge
+    {:koma_access_refused_total, :counter, [:code],
+     "Requests refused for want of a known API key, or by a limit of theirs."},
     {:koma_sockets, :gauge, [], "WebSockets that are open."},
     {:koma_sockets_opened_total, :counter, [], "WebSockets opened."},
     {:koma_sockets_closed_total, :counter, [:reason], "WebSockets closed."},

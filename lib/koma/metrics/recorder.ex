@@ -14,6 +14,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :job, :finished],
       [:koma, :model_node, :down],
       [:koma, :model_node, :restarted],
+      [:koma, :access, :refused],
       [:koma, :socket, :opened],
       [:koma, :socket, :closed],
       [:koma, :channel, :joined],
@@ -61,6 +62,11 @@ defmodule Koma.Metrics.Recorder do
 
   defp count(:model_node, :restarted, _measured, node) do
     Table.add(:koma_model_node_restarts_total, [node.family, node.node])
+  end
+
+  # Which key it was is not said: whoever reads metrics need not know who the callers are.
+  defp count(:access, :refused, _measured, %{code: code}) do
+    Table.add(:koma_access_refused_total, [code])
   end
 
   defp count(:socket, :opened, _measured, _socket), do: Table.add(:koma_sockets_opened_total, [])

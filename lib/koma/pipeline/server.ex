@@ -7,7 +7,7 @@ defmodule Koma.Pipeline.Server do
   always begins from what is written, so one that crashed, or whose server was stopped, goes on:
   jobs are followed from the last of their events that was taken in.
 
-  A job that cannot be submitted at this moment (`overloaded`, `unavailable`, `draining`) is
+  A job that cannot be submitted at this moment (`overloaded`, `unavailable`, `draining`, `limit_reached`) is
   tried again for ten minutes; other refusals fail the stage. A stage that needs a failed one
   fails with `stage_failed`; those that do not, go on. (A process that dies between the submission of
   a job and its first event submits it again; the first one runs and nobody waits for it.)
@@ -23,7 +23,7 @@ defmodule Koma.Pipeline.Server do
   alias Koma.Store.Artifacts
 
   @registry Koma.Pipeline.Registry
-  @again ~w(overloaded unavailable draining)
+  @again ~w(overloaded unavailable draining limit_reached)
   @again_ms 1_000
   @give_up_ms 600_000
   # Taken up more often than this without ending, a pipeline is what breaks its process.

@@ -19,7 +19,7 @@ defmodule Koma.Socket.Connection do
       closed with 1012; clients that do not read are not waited for longer than `settle_ms/0`.
   """
 
-  alias Koma.{Channel, Error}
+  alias Koma.{Access, Channel, Error}
   alias Koma.Channel.{Join, Router}
   alias Koma.Socket.{Message, Serializer}
 
@@ -151,6 +151,21 @@ defmodule Koma.Socket.Connection do
     settled(%__MODULE__{connection | unsettled: MapSet.new(channels)})
   end
 
+  def info(connection, :koma_access_changed) do
+    caller = connection.caller
+
+    cond do
+      caller.key == nil or Access.valid?(caller) ->
+        {[], connection}
+
+      match?({:ok, _other_roles}, Access.current(caller)) ->
+        {[{:close, 1012, "restart"}], connection}
+
+      true ->
+        {[{:close, 1008, "unauthorized"}], connection}
+    end
+  end
+
   def info(connection, :koma_restart_now), do: {[{:close, 1012, "restart"}], connection}
 
   def info(connection, _message), do: {[], connection}
@@ -168,10 +183,12 @@ defmodule Koma.Socket.Connection do
   end
 
   defp message(connection, %Message{event: "phx_join"} = message, _size) do
-    with :ok <- check_room(connection, message.topic),
+    with :ok <- Access.admit(connection.caller),
+         :ok <- check_room(connection, message.topic),
          {:ok, module, argument} <- connection.route.(message.topic) do
       {closed, connection} = leave(connection, message.topic)
-      {closed, join(connection, message, module, argument)}
+      {answers, connection} = join(connection, message, module, argument)
+      {closed ++ answers, connection}
     else
       {:error, error} -> {[refuse(message, error)], connection}
     end
@@ -188,8 +205,15 @@ defmodule Koma.Socket.Connection do
   defp message(connection, %Message{topic: name} = message, size) do
     cond do
       stale?(connection, message) -> {[], connection}
-      is_map_key(connection.topics, name) -> {[], forward(connection, message, size)}
+      is_map_key(connection.topics, name) -> push(connection, message, size)
       true -> {[refuse(message, not_joined(name))], connection}
+    end
+  end
+
+  defp push(connection, message, size) do
+    case Access.admit(connection.caller) do
+      :ok -> {[], forward(connection, message, size)}
+      {:error, error} -> {[refuse(message, error)], connection}
     end
   end
 
@@ -208,6 +232,13 @@ defmodule Koma.Socket.Connection do
   end
 
   defp join(connection, message, module, argument) do
+    case Access.hold(connection.caller, :topics) do
+      :ok -> {[], enter(connection, message, module, argument)}
+      {:error, error} -> {[refuse(message, error)], connection}
+    end
+  end
+
+  defp enter(connection, message, module, argument) do
     {:ok, channel} =
       Channel.start(%Join{
         socket: self(),
@@ -245,6 +276,7 @@ defmodule Koma.Socket.Connection do
   defp forget(connection, name) do
     {topic, topics} = Map.pop!(connection.topics, name)
     true = Process.demonitor(topic.monitor, [:flush])
+    :ok = Access.release(connection.caller, :topics)
     names = Map.delete(connection.names, topic.channel)
     connection = waiting(connection, -topic.waiting, -topic.waiting_bytes)
     unsettled = connection.unsettled && MapSet.delete(connection.unsettled, topic.channel)

@@ -4,11 +4,14 @@ defmodule Koma.Socket.Handler do
   frames and `Koma.Socket.Connection`, which holds the rules.
 
   A connection is refused at the handshake, with 403, when its protocol version is not 2.x, its
-  origin is another one, or its API key is not known. The official clients take 403 as final.
+  origin is another one, or its API key is not known; with 429 when its key has too many. One whose
+  key is taken away is closed with 1008; one whose key has other roles now, with 1012, upon which clients
+  connect again.
   """
 
   @behaviour :cowboy_websocket
 
+  alias Koma.Access
   alias Koma.HTTP.{Auth, Reply}
   alias Koma.Live
   alias Koma.Live.Session
@@ -46,7 +49,9 @@ defmodule Koma.Socket.Handler do
   def init(req, endpoint) do
     with :ok <- check_version(req),
          :ok <- Auth.check_origin(req),
-         {:ok, connection} <- connection(endpoint, req) do
+         {:ok, connection} <- connection(endpoint, req),
+         :ok <- Access.admit(connection.caller),
+         :ok <- Access.hold(connection.caller, :sockets, req.pid) do
       # Compression would cost some hundred kB per socket; what is large is compressed already.
       options = %{
         compress: false,
@@ -58,7 +63,7 @@ defmodule Koma.Socket.Handler do
       req = req |> accept_protocol() |> Auth.redact()
       {:cowboy_websocket, req, connection, options}
     else
-      {:error, error} -> {:ok, Reply.error(req, 403, error, %{}), endpoint}
+      {:error, error} -> {:ok, Reply.error(req, status(error), error, %{}), endpoint}
     end
   end
 
@@ -69,8 +74,16 @@ defmodule Koma.Socket.Handler do
   # A browser cannot read why a handshake was refused; the join of the page can say it.
   defp connection(:live, req) do
     session = Session.of(req)
-    {:ok, Connection.new(session.caller || %Koma.Caller{}, &Live.Router.route(&1, session))}
+    {:ok, Connection.new(guest_or(session.caller), &Live.Router.route(&1, session))}
   end
+
+  defp guest_or(caller) do
+    if caller != nil and Access.valid?(caller), do: caller, else: %Koma.Caller{}
+  end
+
+  # The official clients come again after 401 and for ever; 403 they take as final.
+  defp status(%Koma.Error{code: "unauthorized"}), do: 403
+  defp status(%Koma.Error{code: code}), do: Koma.Error.status(code)
 
   @impl true
   def websocket_init(connection) do

@@ -28,6 +28,7 @@ defmodule Koma.Store.Jobs do
   @records Koma.Store.Jobs.Records
   @events Koma.Store.Jobs.Events
   @finished Koma.Store.Jobs.Finished
+  @live Koma.Store.Jobs.Live
 
   # Calls that share a write; some kilobytes each.
   @batch 64
@@ -38,10 +39,14 @@ defmodule Koma.Store.Jobs do
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(options), do: GenServer.start_link(__MODULE__, options, name: __MODULE__)
 
-  @doc "Stores a new job; when this returns `:ok` it is on disk."
-  @spec accept(Record.t()) :: :ok | {:error, Error.t()}
-  def accept(%Record{} = record) do
-    with {:error, reason} <- call({:accept, record}), do: {:error, refused(reason)}
+  @doc """
+  Stores a new job; when this returns `:ok` it is on disk. `:too_many` where its key has
+  `max_jobs` already that have not ended.
+  """
+  @spec accept(Record.t(), max_jobs :: pos_integer | nil) ::
+          :ok | :too_many | {:error, Error.t()}
+  def accept(%Record{} = record, max_jobs \\ nil) do
+    with {:error, reason} <- call({:accept, record, max_jobs}), do: {:error, refused(reason)}
   end
 
   @doc "Stores a job that is accepted and ended in one; when this returns `:ok` it is on disk."
@@ -82,6 +87,15 @@ defmodule Koma.Store.Jobs do
         :ets.select(@events, [
           {{{id, :"$1"}, :"$2"}, [{:is_integer, :"$1"}, {:>, :"$1", after_seq}], [:"$2"]}
         ])
+    end
+  end
+
+  @doc "How many jobs of a key have not ended."
+  @spec live(key :: String.t() | nil) :: non_neg_integer
+  def live(key) do
+    case :ets.lookup(@live, key) do
+      [{^key, jobs}] -> jobs
+      [] -> 0
     end
   end
 
@@ -140,7 +154,12 @@ defmodule Koma.Store.Jobs do
 
   @impl GenServer
   def init(options) do
-    for {table, kind} <- [{@records, :set}, {@events, :ordered_set}, {@finished, :ordered_set}] do
+    for {table, kind} <- [
+          {@records, :set},
+          {@live, :set},
+          {@events, :ordered_set},
+          {@finished, :ordered_set}
+        ] do
       ^table = :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
     end
 
@@ -176,8 +195,21 @@ defmodule Koma.Store.Jobs do
   defp commit(calls, state) do
     # Events count from now on, whatever becomes of the write.
     for {{:append, record, event}, _from} <- calls, do: remember(record, event)
-    write_calls(calls, state)
+    # A place is taken before the write, so that those of one batch do not share the last one.
+    {admitted, refused} = Enum.split_with(calls, &admit/1)
+    for {_request, from} <- refused, do: GenServer.reply(from, :too_many)
+    write_calls(admitted, state)
   end
+
+  defp admit({{:accept, record, max_jobs}, _from}) do
+    free? = max_jobs == nil or live(record.key) < max_jobs
+    if free?, do: count(record.key, 1)
+    free?
+  end
+
+  defp admit(_other_call), do: true
+
+  defp write_calls([], state), do: state
 
   defp write_calls(calls, state) do
     case write(Enum.map(calls, fn {request, _from} -> entry(request) end), state) do
@@ -206,12 +238,17 @@ defmodule Koma.Store.Jobs do
   # What is to be forgotten is forgotten, but without room for that it comes back after a restart,
   # and the next pass forgets it again.
   defp not_written([{request, from}], reason, state) do
-    with {:forget, ids} <- request, do: Enum.each(ids, &forget_finished/1)
+    case request do
+      {:forget, ids} -> Enum.each(ids, &forget_finished/1)
+      {:accept, record, _max_jobs} -> count(record.key, -1)
+      {:accept_ended, _record, _events} -> :ok
+    end
+
     GenServer.reply(from, {:error, reason})
     state
   end
 
-  defp entry({:accept, record}), do: Journal.encode({:accepted, record})
+  defp entry({:accept, record, _max_jobs}), do: Journal.encode({:accepted, record})
   defp entry({:accept_ended, record, events}), do: Journal.encode({:job, record, events})
   defp entry({:append, record, event}), do: Journal.encode({:event, record.id, event})
   defp entry({:forget, ids}), do: Journal.encode({:forgotten, ids})
@@ -224,7 +261,7 @@ defmodule Koma.Store.Jobs do
 
   defp written({request, from}, state) do
     case request do
-      {:accept, record} -> insert(record)
+      {:accept, record, _max_jobs} -> insert(record)
       {:accept_ended, record, events} -> restore({:job, record, events})
       {:forget, ids} -> Enum.each(ids, &forget_finished/1)
     end
@@ -259,13 +296,19 @@ defmodule Koma.Store.Jobs do
   defp remember(record, event) do
     :ets.insert(@events, {{record.id, event.seq}, event})
     :ets.insert(@records, {record.id, record})
-    if Record.ended?(record), do: pack(record)
+
+    if Record.ended?(record) do
+      count(record.key, -1)
+      pack(record)
+    end
   end
 
   defp insert(record) do
     :ets.insert(@records, {record.id, record})
     Owners.index(record)
   end
+
+  defp count(key, jobs), do: _sum = :ets.update_counter(@live, key, jobs, {key, 0})
 
   # The events of a finished job are only read again, if at all: packed they take a tenth.
   defp pack(record) do
@@ -317,7 +360,10 @@ defmodule Koma.Store.Jobs do
     end
   end
 
-  defp restore({:accepted, record}), do: record |> Record.upgrade() |> insert()
+  defp restore({:accepted, record}) do
+    count(record.key, 1)
+    record |> Record.upgrade() |> insert()
+  end
 
   defp restore({:event, id, event}) do
     with {:ok, record} <- fetch(id), do: record |> Record.apply(event) |> remember(event)
@@ -329,6 +375,7 @@ defmodule Koma.Store.Jobs do
   defp restore({:job, record, events}) do
     record = Record.upgrade(record)
     insert(record)
+    if not Record.ended?(record), do: count(record.key, 1)
     for event <- events, do: :ets.insert(@events, {{record.id, event.seq}, event})
     if Record.ended?(record), do: pack(record)
     :ok
