@@ -117,6 +117,19 @@ test("files that do not fit are refused with a reason before they are uploaded",
   assert.deepEqual(uploads, [])
 })
 
+test("a file that is dropped or pasted on any field goes where files go in", async (t) => {
+  const { url } = await fullServer()
+  const page = await openStudio(t, url, "video")
+  await current(page).getByText("Advanced").click()
+  const fields = current(page).locator("textarea, input[type=text], select")
+  for (const [index, field] of (await fields.all()).entries()) {
+    const name = `${index}.png`
+    await hand(field, index % 2 ? "drop" : "paste", [{ name, type: "image/png", content: `picture ${index}` }])
+    await current(page).locator(".name").getByText(name).waitFor()
+  }
+  assert.equal(new URL(page.url()).hash, "#video")
+})
+
 test("hostile prompts, file names and errors are shown as text", async (t) => {
   const { url } = await fullServer()
   const page = await openStudio(t, url, "image")

@@ -127,6 +127,10 @@ function currentZone() {
   return view && zonesOf(view)[0]
 }
 
+function holdsFiles(/** @type {DataTransfer | null} */ data) {
+  return data?.types.includes("Files") ?? false
+}
+
 function showConnection() {
   const { state } = connection
   const words = { connecting: "Connecting", connected: "Connected", lost: "Reconnecting" }[state] ?? state
@@ -136,14 +140,17 @@ function showConnection() {
   setText(get("banner"), state === "lost" ? "The connection to the server is lost. It is being made again; no job that was accepted is lost." : "")
 }
 
-// A file that misses its zone must not replace the page.
-for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault())
-document.addEventListener("drop", (event) => currentZone()?.putFrom(/** @type {DragEvent} */ (event).dataTransfer))
+// A file that misses its zone goes in there all the same; a link must not replace the page; a text may be dropped on a field.
+for (const name of ["dragover", "drop"])
+  document.addEventListener(name, (event) => {
+    const files = holdsFiles(/** @type {DragEvent} */ (event).dataTransfer)
+    if (files || !(/** @type {Element} */ (event.target).matches("input, textarea"))) event.preventDefault()
+    if (files && name === "drop") currentZone()?.putFrom(/** @type {DragEvent} */ (event).dataTransfer)
+  })
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData?.files.length) {
-    event.preventDefault()
-    currentZone()?.putFrom(event.clipboardData)
-  }
+  if (!holdsFiles(event.clipboardData)) return
+  event.preventDefault()
+  currentZone()?.putFrom(event.clipboardData)
 })
 addEventListener("hashchange", () => route()?.heading.focus())
 connection.addEventListener("change", showConnection)

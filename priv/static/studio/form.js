@@ -19,6 +19,10 @@ export class Form {
     this.families = families
     this.connection = connection
     this.submit = submit
+    /** @type {Field[]} */
+    this.fields = []
+    /** @type {import("./drop.js").DropZone[]} */
+    this.zones = []
     this.retry = new Retry(() => this.send())
     this.alert = el("p.error.whole", { role: "alert", hidden: true })
     this.button = el("button.primary", { type: "submit" }, action)

@@ -12,7 +12,7 @@ const PAGE = 24
 export class Gallery {
   slug = "gallery"
   title = "Gallery"
-  zones = []
+  zones = /** @type {import("./drop.js").DropZone[]} */ ([])
 
   /** @param {import("./actions.js").Studio} studio */
   constructor(studio) {
@@ -65,9 +65,9 @@ export class Gallery {
       this.heading.focus()
     }
     const tile = el("li.tile", { dataset: { id: job.id } },
-      sources(job),
       ...(job.outputs ?? []).map((output) => figure(output, job, this.studio)),
       el("h2", {}, titleOf(job)),
+      sources(job),
       facts(job), actions(job, this.studio, gone), parameters(job)) // prettier-ignore
     return tile
   }
