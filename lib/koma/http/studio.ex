@@ -1,13 +1,15 @@
 defmodule Koma.HTTP.Studio do
   @moduledoc """
-  `/`: the Studio, where a person meets Koma. The page is a shell; what fills it are the modules of
-  `priv/static/studio`, which ask the same routes and topics as any other client.
+  `/`: the Studio, where a person meets Koma. The page is a shell that says whether an API key is
+  needed; what fills it are the modules of `priv/static/studio`, which ask the same routes and
+  topics as any other client.
   """
 
   @behaviour Koma.HTTP.Handler
 
   require EEx
 
+  alias Koma.Access
   alias Koma.HTTP.Page
 
   EEx.function_from_file(:defp, :shell, Path.join(__DIR__, "studio.html.eex"), [:assigns])
@@ -23,7 +25,7 @@ defmodule Koma.HTTP.Studio do
 
   @impl true
   def handle(:page, _get, req, _caller) do
-    {:ok, Page.html(req, shell(%{version: version()}), @directives)}
+    {:ok, Page.html(req, shell(%{version: version(), keys?: Access.keys?()}), @directives)}
   end
 
   defp version, do: :koma |> Application.spec(:vsn) |> to_string()

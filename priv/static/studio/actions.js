@@ -1,6 +1,8 @@
 // @ts-check
 // What can be done with a finished job.
 import { announce, el } from "./dom.js"
+import { key } from "./key.js"
+import { local } from "./media.js"
 import { errorWords } from "./words.js"
 
 const EXTENSIONS = /** @type {Record<string, string>} */ ({ "image/png": "png", "video/mp4": "mp4", "text/plain": "txt" })
@@ -47,18 +49,12 @@ export function menu(title, targets) {
 }
 
 /** @param {any} output */
-export function download(output) {
-  const extension = EXTENSIONS[output.media_type] ?? "bin"
-  const name = `koma-${output.artifact?.slice(0, 12) ?? output.name}.${extension}`
-  if (output.url) return el("a.plain", { href: output.url, download: name }, "Download")
-  return output.text === undefined ? null : el("button.plain", { type: "button", onclick: () => saveText(output.text, name) }, "Download")
-}
-
-/** @param {string} text @param {string} name */
-function saveText(text, name) {
-  const href = URL.createObjectURL(new Blob([text], { type: "text/plain" }))
-  el("a", { href, download: name }).click()
-  setTimeout(() => URL.revokeObjectURL(href), 60_000)
+export function download({ url, text, artifact, name, media_type }) {
+  const file = `koma-${artifact?.slice(0, 12) ?? name}.${EXTENSIONS[media_type] ?? "bin"}`
+  if (url && key() === null) return el("a.plain", { href: url, download: file }, "Download")
+  if (!url && text === undefined) return null
+  const href = async () => (url ? local(url) : URL.createObjectURL(new Blob([text], { type: "text/plain" })))
+  return el("button.plain", { type: "button", onclick: async () => el("a", { href: await href(), download: file }).click() }, "Download")
 }
 
 /** @param {{id: string}} job */

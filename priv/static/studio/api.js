@@ -1,5 +1,6 @@
 // @ts-check
 // The HTTP routes of Koma (docs/api.md), as far as the Studio asks them.
+import { forgetKey, headers, key } from "./key.js"
 
 /** An error as the server tells it: a code of errors.json, a message, and the field it concerns. */
 export class KomaError extends Error {
@@ -18,28 +19,37 @@ export function unreachable() {
   return new KomaError({ code: "unreachable", message: "The server cannot be reached at the moment. Try again when the connection is back." })
 }
 
-/** @param {string} path @param {RequestInit} [options] */
+/** @param {string} path @param {RequestInit} [options] @returns {Promise<Response>} an answer that is none of an error */
 async function ask(path, options) {
-  const response = await fetch(path, options).catch(() => {
+  const response = await fetch(path, { ...options, headers: headers() }).catch(() => {
     throw unreachable()
   })
-  const body = response.status === 204 ? null : await response.json().catch(() => null)
-  if (response.ok) return body
+  if (response.ok) return response
+  if (response.status === 401 && key()) forgetKey() // it was taken away
+  const body = await response.json().catch(() => null)
   throw new KomaError(body?.error ?? { code: "internal", message: `The server answered with status ${response.status}.` })
 }
 
+/** @param {string} path @returns {Promise<any>} */
+const json = async (path) => (await ask(path)).json()
+
+/** The bytes of an artifact. @param {string} url */
+export const blob = async (url) => (await ask(url)).blob()
+
 /** The families with their tasks and schemas. @returns {Promise<any[]>} */
-export const models = () => ask("/v1/models")
+export const models = () => json("/v1/models")
 
 /** Finished jobs, newest first. @param {string} task @param {number} limit @returns {Promise<any[]>} */
 export const completed = (task, limit) =>
-  ask(`/v1/jobs?${new URLSearchParams({ state: "completed", limit: String(limit), ...(task ? { task } : {}) })}`)
+  json(`/v1/jobs?${new URLSearchParams({ state: "completed", limit: String(limit), ...(task ? { task } : {}) })}`)
 
 /** @param {string} id @returns {Promise<any>} */
-export const job = (id) => ask(`/v1/jobs/${encodeURIComponent(id)}`)
+export const job = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`)
 
 /** Forgets a finished job. @param {string} id */
-export const forget = (id) => ask(`/v1/jobs/${encodeURIComponent(id)}?forget=true`, { method: "DELETE" })
+export async function forget(id) {
+  await ask(`/v1/jobs/${encodeURIComponent(id)}?forget=true`, { method: "DELETE" })
+}
 
 /**
  * Stores a file. `XMLHttpRequest`, because `fetch` does not tell how far an upload is.
@@ -52,6 +62,7 @@ export function upload(file, { signal, onprogress }) {
     const request = new XMLHttpRequest()
     request.open("POST", "/v1/artifacts")
     request.setRequestHeader("content-type", file.type)
+    for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value)
     request.responseType = "json"
     request.upload.onprogress = ({ loaded, total }) => onprogress(total ? loaded / total : 0)
     request.onerror = () => reject(new KomaError({ code: "unreachable", message: "The upload was interrupted. Choose the file again." }))

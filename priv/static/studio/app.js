@@ -4,6 +4,7 @@ import * as api from "./api.js"
 import { Connection } from "./connection.js"
 import { el, setText } from "./dom.js"
 import { Gallery } from "./gallery.js"
+import { forgetKey, haveKey, key } from "./key.js"
 import * as session from "./session.js"
 import { Shared } from "./shared.js"
 import { Story, STORY_TASKS } from "./story.js"
@@ -14,6 +15,7 @@ const MODELS_AGAIN_MS = 3_000
 
 const get = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id))
 const main = get("main")
+await haveKey()
 const connection = new Connection()
 
 /** @type {import("./actions.js").Studio} */
@@ -155,6 +157,8 @@ document.addEventListener("paste", (event) => {
 addEventListener("hashchange", () => route()?.heading.focus())
 connection.addEventListener("change", showConnection)
 
+get("forget").hidden = key() === null
+get("forget").addEventListener("click", forgetKey)
 main.append(gallery.element, shared.element)
 connection.connect()
 loadModels()

@@ -2,6 +2,7 @@
 // The one WebSocket of the page, by the official client of Phoenix: submits, and follows jobs and pipelines over every loss of the connection.
 import { Socket } from "/static/vendor/phoenix.mjs"
 import { KomaError, unreachable } from "./api.js"
+import { key } from "./key.js"
 
 const ENDED = ["completed", "failed", "cancelled", "expired"]
 
@@ -14,7 +15,7 @@ const ENDED = ["completed", "failed", "cancelled", "expired"]
  */
 
 export class Connection extends EventTarget {
-  #socket = new Socket("/socket")
+  #socket = new Socket("/socket", { authToken: key() ?? undefined })
   #jobs = this.#socket.channel("jobs", {})
   #welcome
 

@@ -2,6 +2,7 @@
 // Where a file goes in: chosen, dropped or pasted, checked, uploaded at once with its progress, shown.
 import { KomaError, upload } from "./api.js"
 import { el, setText, uniqueId } from "./dom.js"
+import { sourced } from "./media.js"
 import { humanize, mediaNames, size } from "./words.js"
 
 /** @typedef {{name: string, media_types: string[], required: boolean, description: string}} Input */
@@ -134,11 +135,11 @@ export class DropZone {
     setText(this.fileSize, bytes ? size(bytes) : "")
   }
 
-  /** @param {string} type @param {string} src */
-  #picture(type, src) {
-    this.shownUrl = src
-    if (type.startsWith("image/")) this.thumb.replaceChildren(el("img", { src, alt: "" }))
-    if (type.startsWith("video/")) this.thumb.replaceChildren(el("video", { src, muted: true, preload: "metadata", "aria-hidden": "true", tabIndex: -1 }))
+  /** @param {string} type @param {string} url */
+  #picture(type, url) {
+    this.shownUrl = url
+    if (type.startsWith("image/")) this.thumb.replaceChildren(sourced(el("img", { alt: "" }), url))
+    if (type.startsWith("video/")) this.thumb.replaceChildren(sourced(el("video", { muted: true, preload: "metadata", "aria-hidden": "true", tabIndex: -1 }), url))
   }
 
   #draw() {

@@ -2,6 +2,7 @@
 // What a job has made: pictures, videos and texts, each labelled as made by a machine, and what they were made from.
 import { download, menu } from "./actions.js"
 import { el } from "./dom.js"
+import { sourced } from "./media.js"
 import { duration, humanize, size, taskWords, when } from "./words.js"
 
 const SMALL = 8_000_000 // bytes of a video that is loaded before anybody plays it
@@ -17,10 +18,10 @@ export function figure(output, job, studio) {
 function shown(output, job) {
   const { media_type, url, meta, bytes } = output
   if (output.text !== undefined) return el("p.answer", {}, output.text)
-  if (media_type.startsWith("image/")) return frame(el("img.picture", { src: url, alt: titleOf(job), ...sized(meta), loading: "lazy" }))
+  if (media_type.startsWith("image/")) return frame(sourced(el("img.picture", { alt: titleOf(job), ...sized(meta), loading: "lazy" }), url))
   if (!media_type.startsWith("video/")) return el("p.answer", {}, `${humanize(output.name)}: ${media_type}, ${size(bytes ?? 0)}`)
   const preload = bytes < SMALL ? "auto" : "metadata"
-  return frame(el("video.picture", { src: url, controls: true, loop: true, playsInline: true, preload, "aria-label": titleOf(job), ...sized(meta) }))
+  return frame(sourced(el("video.picture", { controls: true, loop: true, playsInline: true, preload, "aria-label": titleOf(job), ...sized(meta) }), url))
 }
 
 /** @param {HTMLElement} picture */
@@ -39,10 +40,10 @@ export function sources({ inputs = {} }) {
   return shown.length ? el("div.sources", {}, ...shown) : null
 }
 
-/** @param {string} name of the input @param {string} src */
-function source(name, src) {
-  if (name.includes("video")) return el("video", { src, muted: true, preload: "metadata", "aria-label": "The video that was given" })
-  return name.includes("image") ? el("img", { src, alt: "The image that was given", loading: "lazy" }) : el("span.muted", {}, humanize(name))
+/** @param {string} name of the input @param {string} url */
+function source(name, url) {
+  if (name.includes("video")) return sourced(el("video", { muted: true, preload: "metadata", "aria-label": "The video that was given" }), url)
+  return name.includes("image") ? sourced(el("img", { alt: "The image that was given", loading: "lazy" }), url) : el("span.muted", {}, humanize(name))
 }
 
 /** What was asked for, in one line. @param {any} job */
