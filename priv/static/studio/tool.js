@@ -69,8 +69,9 @@ export class Tool {
       this.views.delete(job.id)
       this.empty.hidden = this.jobs.children.length > 1
     }
-    // What only the model could find wrong with the request is said where it can be changed.
-    const failed = (/** @type {any} */ error) => this.form.placeOf(error) && (this.form.showError(error), removed())
+    // What only the model could find wrong with the request is said where it can be changed; after a reload its form is gone.
+    const submitted = job.task !== ""
+    const failed = (/** @type {any} */ error) => submitted && this.form.placeOf(error) && (this.form.showError(error), removed())
     const cancel = () => connection.cancel("job", job.id)
     const view = new JobView(job, { studio: this.studio, cancel, failed, removed })
     const leave = connection.follow("job", job.id, view.follower())

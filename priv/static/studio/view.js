@@ -70,6 +70,7 @@ export class JobView {
     if (!this.named) setText(this.title, titleOf(this.job))
     this.#drawSource()
     this.#draw()
+    if (this.job.state === "failed") this.failed?.(this.job.error)
   }
 
   /** @param {string} event @param {any} payload */
