@@ -59,6 +59,8 @@ def test_an_absent_server_is_one_json_line_for_a_script(tmp_path: Path) -> None:
         ("paint", "a cat"),
         ("understand", "absent.mp4"), ("story", "absent.mp4"), ("video", "a cat", "--image", "absent.png"),
         ("image", "a cat", "--server", "localhost"), ("serve", "--port", "70000"),
+        ("jobs", "--api-key", "two words"), ("keys", "new"), ("keys", "new", "a/b"),
+        ("keys", "new", "a", "rates=5"), ("keys", "new", "a", "rate=5 x"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_end_with_2(arguments: tuple[str, ...], tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ ERRORS = [
     (RefusedError({"code": "invalid_media"}), Exit.USAGE),
     (RefusedError({"code": "overloaded", "retry_after_ms": 100}), Exit.REFUSED),
     (RefusedError({"code": "draining"}), Exit.REFUSED),
+    (RefusedError({"code": "rate_limited", "retry_after_ms": 100}), Exit.REFUSED),
+    (RefusedError({"code": "quota_exceeded"}), Exit.REFUSED),
+    (RefusedError({"code": "unauthorized"}), Exit.DENIED),
+    (RefusedError({"code": "forbidden"}), Exit.DENIED),
     (ServerUnreachableError("http://x", "refused"), Exit.UNREACHABLE),
     (ConnectionLostError("gone"), Exit.UNREACHABLE),
     (CallTimeoutError("submit", 30), Exit.UNREACHABLE),
@@ -49,7 +53,8 @@ def test_every_error_has_its_exit_code(error: Exception, code: Exit) -> None:
 def test_a_refusal_says_not_this_or_not_now(code: str) -> None:
     told = exit_code(RefusedError({"code": code}))
     server_side = codes()[code]["status"] in (429, 503, 507)
-    assert told in (Exit.USAGE, Exit.REFUSED)
+    assert told in (Exit.USAGE, Exit.REFUSED, Exit.DENIED)
+    assert (told == Exit.DENIED) == (codes()[code]["status"] in (401, 403))
     assert not server_side or told == Exit.REFUSED or code == "out_of_memory"
 
 

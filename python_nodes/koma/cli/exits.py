@@ -24,6 +24,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     REFUSED = 4
     OUTPUT = 5
+    DENIED = 6
     CANCELLED = 130
     TERMINATED = 143
 
@@ -33,14 +34,19 @@ MEANINGS: dict[Exit, str] = {
     Exit.FAILED: "the job failed or its deadline passed",
     Exit.USAGE: "wrong arguments, or input that the server does not take",
     Exit.UNREACHABLE: "no server answers, or one cannot be started",
-    Exit.REFUSED: "the server takes no work now (overloaded, unavailable, draining); try again later",
+    Exit.REFUSED: "no work is taken now (overloaded, unavailable, draining, a limit of the key); try again later",
     Exit.OUTPUT: "a result could not be written",
+    Exit.DENIED: "the server asks for an API key, or for another one (unauthorized, forbidden)",
     Exit.CANCELLED: "cancelled, by Ctrl-C or on the server",
     Exit.TERMINATED: "ended by SIGTERM; the job was cancelled",
 }
 
 # Codes of errors.json that say "not now" rather than "not this".
-NOT_NOW = frozenset({"overloaded", "unavailable", "draining", "storage_full", "internal", "timeout"})
+NOT_NOW = frozenset(
+    {"overloaded", "unavailable", "draining", "storage_full", "internal", "timeout"}
+    | {"rate_limited", "limit_reached", "quota_exceeded"}
+)
+DENIED = frozenset({"unauthorized", "forbidden"})
 
 
 def exit_code(error: ClientError | OSError) -> Exit:
@@ -52,6 +58,8 @@ def exit_code(error: ClientError | OSError) -> Exit:
             return Exit.CANCELLED
         case WorkError():
             return Exit.FAILED
+        case RefusedError(code=code) if code in DENIED:
+            return Exit.DENIED
         case RefusedError(code=code):
             return Exit.REFUSED if code in NOT_NOW else Exit.USAGE
         case ServerUnreachableError():

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from koma import __version__
-from koma.cli import demo, exits, image, jobs, serve, story, understand, video
+from koma.cli import demo, exits, image, jobs, keys, serve, story, understand, video
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ app.command()(image.image)
 app.command()(video.video)
 app.command()(story.story)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 
 # Commands of other parts of the package, imported only when they are asked for.
 ELSEWHERE = {"train": "koma.training.cli", "evaluate": "koma.training.evaluate.__main__"}

@@ -49,7 +49,7 @@ class Common:
         try:
             return Client(self.server, api_key=self.api_key, previews="binary" if previews else "none")
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--server") from error
+            raise typer.BadParameter(str(error), param_hint="--server, --api-key") from error
 
 
 def given(**params: Any) -> dict[str, Any]:

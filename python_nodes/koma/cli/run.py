@@ -21,6 +21,7 @@ from koma.client.files import write_atomic
 
 T = TypeVar("T")
 H = TypeVar("H", JobHandle, PipelineHandle)
+HINTS = {"unauthorized": "; give a key with --api-key or KOMA_API_KEY"}
 CANCEL_GRACE = 5.0  # seconds to wait for the server to say that a job is cancelled
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "video/mp4": ".mp4"}
 
@@ -38,7 +39,8 @@ def run(work: Coroutine[Any, Any, T], common: Common) -> T:
         report(common, {"code": "cancelled", "message": "cancelled"}, "cancelled", code)
         raise typer.Exit(code) from None
     except CodedError as error:
-        raise _told(common, error.as_dict(), str(error), exit_code(error)) from error
+        message = f"{error}{HINTS.get(error.code, '')}"
+        raise _told(common, error.as_dict(), message, exit_code(error)) from error
     except ClientError as error:
         code = exit_code(error)
         raise _told(common, {"code": "unreachable", "message": str(error)}, str(error), code) from error

@@ -50,7 +50,7 @@ class Client:
         timing: Timing | None = None,
     ) -> None:
         self.url = _checked_url(url)
-        self._headers = {"x-api-key": api_key} if api_key else {}
+        self._headers = {"x-api-key": _checked_key(api_key)} if api_key else {}
         self._previews = previews
         self._timing = timing or Timing()
         self._http = Http(self.url, self._headers, self._timing.answer)
@@ -235,6 +235,13 @@ def _checked_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"the server's address must look like {DEFAULT_URL}, not {url!r}")
     return url.rstrip("/")
+
+
+def _checked_key(key: str) -> str:
+    # Not repeated in the message: it may be right but for one character.
+    if not all("!" <= character <= "~" for character in key):
+        raise ValueError("the API key holds a space or another character that no key has")
+    return key
 
 
 def _socket_url(url: str) -> str:

@@ -21,7 +21,17 @@ from koma.client.errors import (
     RefusedError,
     ServerUnreachableError,
 )
-from koma.client.session import Answered, Broken, Closed, Delivered, Joined, JoinRefused, Occurrence, Session
+from koma.client.session import (
+    CROWDED,
+    Answered,
+    Broken,
+    Closed,
+    Delivered,
+    Joined,
+    JoinRefused,
+    Occurrence,
+    Session,
+)
 from koma.client.topic import Parser, Topic
 
 # The largest message that is accepted: a preview in base64 with room to spare.
@@ -30,6 +40,8 @@ MAX_MESSAGE = 16 * 1024 * 1024
 MAX_BREAKS = 8
 MESSAGE_TOO_BIG = 1009  # close code of RFC 6455
 POLICY_VIOLATION = 1008
+CLOSED = "the server closed the connection"
+POLICIES = {"unauthorized": {"code": "unauthorized", "message": "the API key was taken away"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +212,9 @@ class Connection:
             await asyncio.sleep(delay)
             try:
                 return await self._connect()
-            except ServerUnreachableError:
-                if clock.time() >= give_up:
+            except (ServerUnreachableError, RefusedError) as error:
+                final = isinstance(error, RefusedError) and error.code not in CROWDED
+                if final or clock.time() >= give_up:
                     raise
         raise AssertionError("the delays never end")
 
@@ -263,7 +276,7 @@ class Connection:
             if call is not None and not call.done():
                 call.set_exception(error)
         if code == POLICY_VIOLATION:
-            raise RefusedError({"code": "forbidden", "message": reason or "the server closed the connection"})
+            raise RefusedError(POLICIES.get(reason, {"code": "forbidden", "message": reason or CLOSED}))
 
     def _fail(self, error: ClientError) -> None:
         self._failure = self._failure or error

@@ -11,8 +11,10 @@ from typing import BinaryIO
 
 
 @contextmanager
-def atomic(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def atomic(path: Path, *, overwrite: bool = False, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its name when the block ends without an error.
+
+    ``mode`` is that of the file, less what the umask takes away.
 
     Raises ``FileExistsError`` when ``path`` is there at that moment and ``overwrite`` is false.
     """
@@ -24,7 +26,7 @@ def atomic(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())
+        part.chmod(mode & ~_umask())
         if overwrite:
             part.replace(path)
         else:
@@ -34,9 +36,9 @@ def atomic(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             part.unlink()
 
 
-def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+def write_atomic(path: Path, data: bytes, *, overwrite: bool = False, mode: int = 0o666) -> None:
     """Write ``data`` to ``path``, whole or not at all."""
-    with atomic(path, overwrite=overwrite) as file:
+    with atomic(path, overwrite=overwrite, mode=mode) as file:
         file.write(data)
 
 

@@ -66,6 +66,9 @@ class Closed:
     topic: str
 
 
+# Refusals that say "not now": a join is made again, a connection, too.
+CROWDED = frozenset({"rate_limited", "limit_reached"})
+
 Occurrence = Joined | JoinRefused | Answered | Delivered | Broken | Closed
 
 
@@ -200,6 +203,8 @@ class Session:
     ) -> list[Occurrence]:
         if ok:
             return [Joined(subscription.topic, response)]
+        if response.get("code") in CROWDED:
+            return self._broken(subscription, str(response.get("message")))
         del self.subscriptions[subscription.topic]
         return [JoinRefused(subscription.topic, response)]
 
