@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
+from phoenix_channels_python_client import PHXChannelsClient  # type: ignore[import-untyped]
+from phoenix_channels_python_client.exceptions import PHXConnectionError  # type: ignore[import-untyped]
 from tests.end_to_end.command import environment, json_lines
 from tests.end_to_end.server import TOY, running_server
 
@@ -118,6 +122,33 @@ async def test_a_client_that_is_slowed_down_gets_its_job_to_the_end(
             # Its join may be refused, too: that the client does again by itself.
             assert (await job.result()).outputs
     assert refused
+
+
+@pytest.mark.parametrize("headers", [None, "x-api-key", "x-auth-token"])
+async def test_the_official_python_client_shows_its_key_in_the_query_or_a_header(
+    locked: ServerProcess, keys: dict[str, str], headers: str | None
+) -> None:
+    url = locked.url.replace("http://", "ws://", 1) + "/socket/websocket"
+    for key, right in ((keys["a"], True), ("koma_wrong", False)):
+        client = PHXChannelsClient(url, key, additional_headers={headers: key} if headers else None)
+        with nullcontext() if right else pytest.raises(PHXConnectionError, match="403"):
+            async with client:
+                await client.subscribe_to_topic("jobs", ignore)
+
+
+async def ignore(_message: object) -> None:
+    """Take a message of a topic."""
+
+
+def test_the_official_javascript_client_shows_its_key_as_auth_token_or_parameter(
+    locked: ServerProcess, keys: dict[str, str]
+) -> None:
+    cases = Path(__file__).parent / "clients" / "access.test.mjs"
+    result = subprocess.run(
+        ["node", "--test", str(cases)], env={**os.environ, "KOMA_URL": locked.url, "KOMA_API_KEY": keys["a"]},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_neither_log_nor_metrics_nor_data_hold_a_key(locked: ServerProcess, keys: dict[str, str]) -> None:

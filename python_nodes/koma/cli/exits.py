@@ -34,7 +34,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.FAILED: "the job failed or its deadline passed",
     Exit.USAGE: "wrong arguments, or input that the server does not take",
     Exit.UNREACHABLE: "no server answers, or one cannot be started",
-    Exit.REFUSED: "no work is taken now (overloaded, unavailable, draining, a limit of the key); try again later",
+    Exit.REFUSED: "no work is taken now (overloaded, unavailable, draining, a limit of the key); try later",
     Exit.OUTPUT: "a result could not be written",
     Exit.DENIED: "the server asks for an API key, or for another one (unauthorized, forbidden)",
     Exit.CANCELLED: "cancelled, by Ctrl-C or on the server",
