@@ -265,3 +265,22 @@ def test_a_result_that_cannot_be_written_ends_with_5(full_server: ServerProcess,
     done = koma(full_server, "image", "a cat", "--steps", "1", "--out", "/proc/image.png", cwd=tmp_path)
     assert done.returncode == 5
     assert "/proc" in done.stderr
+
+
+def test_operators_drain_load_and_pause_from_the_command_line(server: ServerProcess, tmp_path: Path) -> None:
+    def ask(*arguments: str) -> list[dict[str, object]]:
+        done = koma(server, arguments[0], "--json", *arguments[1:], cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json_lines(done.stdout)
+
+    names = [node["node"] for node in ask("nodes")]
+    assert names == ["toy-1", "toy-2"]
+    assert ask("nodes", "drain", "toy-2")[0]["state"] in ("draining", "drained")
+    assert ask("nodes", "resume", "toy-2")[0]["state"] == "ready"
+    [queue] = ask("queue", "pause", "toy")
+    assert queue["paused"] is True
+    [queue] = ask("queue", "resume", "toy")
+    assert queue["paused"] is False
+    refused = koma(server, "nodes", "--json", "drain", "toy-9", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert json_lines(refused.stdout)[-1]["code"] == "not_found"

@@ -1,7 +1,8 @@
 defmodule Koma.Dashboard.Errors do
   @moduledoc """
-  The latest errors, kept for the dashboard: jobs that failed or expired, attempts that were lost, model
-  nodes that died. Refusals are too many to be kept one by one; they are counted in the metrics.
+  The latest errors, kept for the dashboard: jobs that failed or expired, model nodes that died, and
+  attempts that were lost for other reasons than that. Refusals are too many to be kept one by one;
+  they are counted in the metrics.
 
   Written by whoever executes the event: one insert, and one delete once `kept/0` are there.
   """
@@ -11,6 +12,8 @@ defmodule Koma.Dashboard.Errors do
 
   @table __MODULE__
   @kept 100
+  # Told once, of the model node.
+  @deaths ~w(node_crashed node_hung unavailable)
   @events [[:koma, :job, :finished], [:koma, :job, :retrying], [:koma, :model_node, :down]]
 
   @type kind :: :job | :attempt | :model_node
@@ -45,12 +48,18 @@ defmodule Koma.Dashboard.Errors do
     if state in ~w(failed expired), do: note(:job, job.code, job.model, job.id, nil), else: :ok
   end
 
+  def handle([:koma, :job, :retrying], _measured, %{code: code}, nil) when code in @deaths,
+    do: :ok
+
   def handle([:koma, :job, :retrying], _measured, job, nil) do
     note(:attempt, job.code, job.model, job.id, nil)
   end
 
-  def handle([:koma, :model_node, :down], _measured, node, nil) do
-    note(:model_node, node.code, node.family, node.node, node.reason)
+  # Ordered by an operator.
+  def handle([:koma, :model_node, :down], _measured, %{code: "unavailable"}, nil), do: :ok
+
+  def handle([:koma, :model_node, :down], %{jobs: jobs}, node, nil) do
+    note(:model_node, node.code, node.family, node.node, "#{node.reason}; it had #{jobs} jobs")
   end
 
   defp note(kind, code, family, name, message) do

@@ -67,17 +67,17 @@ defmodule Koma.Dashboard.View do
   @impl true
   def params(params, state) do
     chosen = state(params, state.caller)
-    watch(%{state | filter: chosen.filter, job: chosen.job})
+    choose(state, chosen.filter, chosen.job)
   end
 
   @impl true
   def event("filter", values, state) do
-    {changes, state} = watch(%{state | filter: Filter.new(values)})
+    {changes, state} = choose(state, Filter.new(values), state.job)
     {changes, {:patch, Filter.url(state.filter, state.job)}, state}
   end
 
   def event("close_job", _values, state) do
-    {changes, state} = watch(%{state | job: nil})
+    {changes, state} = choose(state, state.filter, nil)
     {changes, {:patch, Filter.url(state.filter, nil)}, state}
   end
 
@@ -138,6 +138,13 @@ defmodule Koma.Dashboard.View do
       cache: {Parts.Cache, nil},
       errors: {Parts.Errors, nil}
     }
+  end
+
+  # Of the parts that stay, what changes comes by itself.
+  defp choose(state, filter, job) do
+    before = parts(state)
+    {changes, state} = watch(%{state | filter: filter, job: job})
+    {Map.reject(changes, fn {name, _panel} -> parts(state)[name] == before[name] end), state}
   end
 
   defp watch(state) do

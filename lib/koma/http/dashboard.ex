@@ -89,8 +89,14 @@ defmodule Koma.HTTP.Dashboard do
   end
 
   defp answer(req, session, status, {:safe, html}) do
-    # What is shown to one operator is nobody else's.
-    headers = Map.put(Page.headers(), "cache-control", "no-store")
+    headers =
+      Map.merge(Page.headers(), %{
+        # What is shown to one operator is nobody else's.
+        "cache-control" => "no-store",
+        # With no-referrer a browser would not tell the origin of the login form.
+        "referrer-policy" => "same-origin"
+      })
+
     :cowboy_req.reply(status, headers, html, Session.put(req, session))
   end
 

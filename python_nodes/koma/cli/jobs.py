@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from koma.cli import listing
 from koma.cli.display import emit, make_display
 from koma.cli.options import SERVER, ApiKey, Common, Json, Server
 from koma.cli.results import tell_files
@@ -60,18 +58,13 @@ def cancel(context: typer.Context, id: Id, json: Json = False) -> None:
 async def _list(common: Common) -> None:
     async with common.client() as client:
         found = await client.jobs()
-    if common.json:
-        for job in found:
-            emit(job.model_dump(by_alias=True, exclude_none=True))
-        return
-    if not sys.stdout.isatty():
-        for job in found:
-            print("\t".join((job.id, job.state, job.task, when(job))))
-        return
-    table = Table("id", "state", "task", "since", box=None)
-    for job in found:
-        table.add_row(job.id, job.state, job.task, when(job))
-    Console().print(table)
+    columns = {
+        "id": lambda job: job.id,
+        "state": lambda job: job.state,
+        "task": lambda job: job.task,
+        "since": when,
+    }
+    listing.show(found, columns, common.json)
 
 
 async def _show(common: Common, id: str) -> None:

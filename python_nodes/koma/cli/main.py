@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from koma import __version__
-from koma.cli import demo, exits, image, jobs, keys, serve, story, understand, video
+from koma.cli import demo, exits, image, jobs, keys, nodes, queue, serve, story, understand, video
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,8 @@ app.command()(video.video)
 app.command()(story.story)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(queue.app, name="queue")
 
 # Commands of other parts of the package, imported only when they are asked for.
 ELSEWHERE = {"train": "koma.training.cli", "evaluate": "koma.training.evaluate.__main__"}

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from koma.client import artifacts
 from koma.client.artifacts import Transferred
@@ -27,7 +27,17 @@ from koma.client.errors import ConnectionLostError, ProtocolError
 from koma.client.events import parse_job_event, parse_pipeline_event
 from koma.client.handle import JobHandle, PipelineHandle
 from koma.client.http import Http
-from koma.client.records import Artifact, Job, Model, Pipeline, PreviewMode, parse
+from koma.client.records import (
+    Artifact,
+    Job,
+    Model,
+    ModelNode,
+    NodeOrder,
+    Pipeline,
+    PreviewMode,
+    Queue,
+    parse,
+)
 from koma.client.topic import Topic
 
 DEFAULT_URL = "http://127.0.0.1:4000"
@@ -171,6 +181,30 @@ class Client:
         """Return whether every model node is ready, and what the server says of those missing."""
         status, body = await self._http.status("/health/ready")
         return status == 200, body
+
+    # For operators
+
+    async def nodes(self) -> list[ModelNode]:
+        """Return the model nodes; raises ``RefusedError``, code ``forbidden``, for others than operators."""
+        return [parse(ModelNode, item) for item in _items(await self._http.json("GET", "/v1/admin/nodes"))]
+
+    async def order_node(self, name: str, order: NodeOrder, checkpoint: str | None = None) -> ModelNode:
+        """Have a model node drained, restarted, …; it obeys once its jobs are done. ``load`` takes a name.
+
+        Raises ``RefusedError`` with code ``not_found``, or ``conflict`` where its state does not allow it.
+        """
+        body = {} if checkpoint is None else {"json": {"checkpoint": checkpoint}}
+        path = f"/v1/admin/nodes/{quote(name, safe='')}/{order}"
+        return parse(ModelNode, await self._http.json("POST", path, **body))
+
+    async def queues(self) -> list[Queue]:
+        """Return the queues, by family."""
+        return [parse(Queue, item) for item in _items(await self._http.json("GET", "/v1/admin/queues"))]
+
+    async def pause_queue(self, family: str, paused: bool = True) -> None:
+        """Have the jobs of a family wait, or go on; those that run go on in any case."""
+        order = "pause" if paused else "resume"
+        await self._http.json("POST", f"/v1/admin/queues/{quote(family, safe='')}/{order}")
 
     # Artifacts
 

@@ -14,6 +14,7 @@ from koma.client.errors import ProtocolError
 
 JobState = Literal["accepted", "queued", "running", "retrying", "completed", "failed", "cancelled", "expired"]
 PreviewMode = Literal["base64", "binary", "none"]
+NodeOrder = Literal["drain", "resume", "restart", "load", "unload"]
 
 
 class Record(BaseModel):
@@ -117,3 +118,43 @@ class Model(Record):
     slots: int = 0
     notice: str | None = None
     tasks: dict[str, Any] = Field(default_factory=dict)
+
+
+class NodeError(ErrorValue):
+    """What the process of a model node died of, ``at`` ms since 1970."""
+
+    at: int
+
+
+class ModelNode(Record):
+    """A model node as operators see it; ``order`` is what it was told and has not done yet, or holds to."""
+
+    node: str
+    family: str
+    state: str
+    order: str | None = None
+    checkpoint: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    running: int
+    slots: int
+    last_batch: int
+    memory_bytes: int
+    last_error: NodeError | None = None
+
+
+class QueueKey(Record):
+    """How many jobs of an API key wait; None is the key of those who show none."""
+
+    key: str | None
+    jobs: int
+
+
+class Queue(Record):
+    """The queue of a family."""
+
+    family: str
+    jobs: int
+    oldest_wait_ms: int
+    paused: bool
+    keys: list[QueueKey]

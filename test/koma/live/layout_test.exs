@@ -12,7 +12,7 @@ defmodule Koma.Live.LayoutTest do
     {:ok, layout: layout, panels: panels}
   end
 
-  # tests/browser/live_format.test.mjs gives such trees to the official client.
+  # What the official client makes of it: tests/browser/dashboard.test.mjs.
   test "the tree has the statics, and every panel as a string", %{layout: layout, panels: panels} do
     assert {:ok, tree} = JSON.decode(Layout.tree(layout, panels))
 

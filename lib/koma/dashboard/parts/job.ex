@@ -1,5 +1,9 @@
 defmodule Koma.Dashboard.Parts.Job do
-  @moduledoc "One job with its whole history: the parameters, every event, the outputs or the error."
+  @moduledoc """
+  One job with its whole history: the parameters, the events, the outputs or the error. While it lives,
+  or where there are very many, rows of events of which one says what all say (`progress`, `token`) are
+  told together.
+  """
   @behaviour Koma.Dashboard.Part
 
   require EEx
@@ -11,12 +15,14 @@ defmodule Koma.Dashboard.Parts.Job do
 
   # Parameters may be as large as a frame.
   @max_text 2_000
+  @max_events 1_000
+  @told_together ~w(progress token)
 
   EEx.function_from_file(
     :defp,
     :job,
     Path.join(__DIR__, "job.html.eex"),
-    [:job, :events],
+    [:job, :rows],
     engine: Koma.Live.HTML,
     trim: true
   )
@@ -38,7 +44,7 @@ defmodule Koma.Dashboard.Parts.Job do
 
   def html({id, _seq}) do
     case Store.Jobs.fetch(id) do
-      {:ok, %Record{} = job} -> job(job, Store.Jobs.events(id, 0))
+      {:ok, %Record{} = job} -> job(job, rows(job, Store.Jobs.events(id, 0)))
       :error -> unknown(id)
     end
   end
@@ -50,6 +56,17 @@ defmodule Koma.Dashboard.Parts.Job do
     [:id],
     engine: Koma.Live.HTML
   )
+
+  defp rows(job, events) do
+    if ended?(job) and length(events) <= @max_events,
+      do: Enum.map(events, &[&1]),
+      else: Enum.chunk_by(events, &if(&1.type in @told_together, do: :together, else: &1.seq))
+  end
+
+  defp numbers([event]), do: event.seq
+  defp numbers([first | _] = events), do: "#{first.seq}–#{List.last(events).seq}"
+
+  defp types(events), do: events |> Enum.map(& &1.type) |> Enum.uniq() |> Enum.join(", ")
 
   defp ended?(job), do: Lifecycle.terminal?(job.state)
 

@@ -48,7 +48,7 @@ defmodule Koma.Dashboard.Parts.Rates do
         {"waiting", now(samples, :waiting)}
       ]),
       chart("Wait in the queue", time, quantiles(steps, :koma_job_queue_wait_seconds)),
-      chart("From acceptance to the end", time, quantiles(steps, :koma_job_duration_seconds))
+      chart("Whole time of a job", time, quantiles(steps, :koma_job_duration_seconds))
     ]
   end
 

@@ -1,0 +1,254 @@
+// The dashboard in front of an operator, with the official client of Phoenix LiveView.
+import assert from "node:assert/strict"
+import { writeFileSync } from "node:fs"
+import { createHash } from "node:crypto"
+import { join } from "node:path"
+import { tmpdir } from "node:os"
+import { test } from "node:test"
+import { assertAccessible, openPage, screenshot } from "./harness/browser.mjs"
+import { server } from "./harness/suite.mjs"
+
+const MANY = 200
+// What Chromium itself says of a server that is not there.
+const UNREACHABLE = [/WebSocket connection to .* failed/, /net::ERR_/]
+
+// Two model nodes of the toy family, and one that runs all of MANY jobs at once.
+const twoNodes = () => server("dashboard", { KOMA_MODELS: "toy:2" })
+const manySlots = () => {
+  const file = join(tmpdir(), `koma-many-slots-${process.pid}.exs`)
+  writeFileSync(file, `[%{name: "toy", family: "toy", checkpoint: "toy", count: 1, slots: ${MANY}}]`)
+  return server("many", { KOMA_MODELS: "all", KOMA_MODELS_FILE: file, KOMA_QUEUE_LIMIT: String(2 * MANY) })
+}
+const SECRET = "koma_secret_of_the_operator"
+const digest = createHash("sha256").update(SECRET).digest("hex")
+const withKeys = () => server("keys", { KOMA_MODELS: "toy", KOMA_KEYS: `boss sha256:${digest} roles=operator` })
+
+async function submit(url, params, more = {}) {
+  const body = JSON.stringify({ task: "toy.run", params, ...more })
+  const answer = await fetch(`${url}/v1/jobs`, { method: "POST", headers: { "content-type": "application/json" }, body })
+  assert.equal(answer.status, 202)
+  return (await answer.json()).id
+}
+
+async function submitMany(url, count, params) {
+  const ids = []
+  for (let seed = 0; seed < count; seed++) ids.push(await submit(url, { ...params, seed }))
+  return ids
+}
+
+async function cancelAll(url) {
+  const jobs = await (await fetch(`${url}/v1/jobs?limit=1000`)).json()
+  const live = jobs.filter(({ state }) => ["accepted", "queued", "running", "retrying"].includes(state))
+  await Promise.all(live.map(({ id }) => fetch(`${url}/v1/jobs/${id}`, { method: "DELETE" })))
+}
+
+async function openDashboard(t, url, { path = "/dashboard", ...options } = {}) {
+  const page = await openPage(t, url + path, options)
+  await page.waitForSelector(".phx-connected")
+  return page
+}
+
+// The value of a series of /metrics.
+async function metric(url, series) {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const line = text.split("\n").find((line) => line.startsWith(`${series} `))
+  assert.ok(line, `${series} in:\n${text}`)
+  return Number(line.slice(series.length + 1))
+}
+
+for (const [name, width, height, colorScheme] of [
+  ["wide, light", 1920, 1080, "light"],
+  ["laptop, dark", 1280, 800, "dark"],
+  ["phone, light", 360, 780, "light"],
+  ["phone, dark", 360, 780, "dark"],
+]) {
+  test(`every panel is there, is accessible, and fits: ${name}`, async (t) => {
+    const { url } = await twoNodes()
+    await submit(url, { steps: 2 })
+    const failing = await submit(url, { steps: 2, fail: "step" })
+    const page = await openDashboard(t, url, { path: `/dashboard?job=${failing}`, viewport: { width, height }, colorScheme })
+    for (const id of ["nodes", "queues", "rates", "jobs", "job", "cache", "errors"]) {
+      await page.waitForSelector(`#${id} :is(table, ul, dl, p)`)
+    }
+    await page.waitForSelector(`#errors-body a[href*="${failing}"]`)
+    await page.waitForSelector("#job >> text=the toy was told to fail")
+    await assertAccessible(page)
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width)
+    await screenshot(page, `dashboard-${name.replace(", ", "-")}`, { fullPage: true })
+  })
+}
+
+test("a killed model node turns red within 2 s, and green again", async (t) => {
+  const it = await twoNodes()
+  const page = await openDashboard(t, it.url)
+  await page.waitForSelector("#node-toy-1.good")
+  await page.evaluate(() => {
+    window.seen = []
+    const look = () => {
+      const bad = document.querySelector(".card.bad") !== null
+      if (window.seen.at(-1)?.bad !== bad) window.seen.push({ bad, at: Date.now() })
+    }
+    look()
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true })
+  })
+  const [victim] = it.modelNodes()
+  const killed = Date.now()
+  process.kill(victim.pid, "SIGKILL")
+  await page.waitForFunction(() => window.seen.length >= 3)
+  const [before, red, green] = await page.evaluate(() => window.seen)
+  assert.deepEqual([before.bad, red.bad, green.bad], [false, true, false])
+  assert.ok(red.at - killed < 2000, `red after ${red.at - killed} ms`)
+  await page.waitForSelector("#errors-body >> text=model node died")
+})
+
+test(`${MANY} running jobs scroll and filter without a dropped update`, async (t) => {
+  const { url } = await manySlots()
+  t.after(() => cancelAll(url))
+  const ids = await submitMany(url, MANY, { steps: 2000, step_ms: 100 })
+  const watched = ids[0]
+  const page = await openDashboard(t, url, { path: "/dashboard?state=running" })
+  const sent = []
+  const row = new RegExp(`id="row-${watched}".*?(\\d+)/2000`, "s")
+  page.on("websocket", (socket) =>
+    socket.on("framereceived", ({ payload }) => {
+      const [, , , event, content] = JSON.parse(payload)
+      const panels = event === "diff" ? content : content.response?.rendered ?? {}
+      for (const html of Object.values(panels)) {
+        const step = typeof html === "string" && html.match(row)?.[1]
+        if (step) sent.push(Number(step))
+      }
+    }),
+  )
+  await page.addInitScript((id) => {
+    window.shown = []
+    const look = () => {
+      const step = document.getElementById(`row-${id}`)?.textContent.match(/(\d+)\/2000/)?.[1]
+      if (step && window.shown.at(-1) !== Number(step)) window.shown.push(Number(step))
+    }
+    document.addEventListener("DOMContentLoaded", () => {
+      look()
+      new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true })
+    })
+  }, watched)
+  await page.reload()
+  await page.waitForSelector(".phx-connected")
+  await page.waitForFunction((many) => document.querySelectorAll("#jobs tbody tr").length === many, MANY)
+  for (const top of [400, 3000, 100000, 0, 2500]) {
+    await page.evaluate((top) => document.getElementById("jobs-scroll").scrollTo(0, top), top)
+    const wanted = await page.evaluate(() => document.getElementById("jobs-scroll").scrollTop)
+    const count = await page.evaluate(() => window.shown.length)
+    await page.waitForFunction((count) => window.shown.length > count + 2, count)
+    assert.equal(await page.evaluate(() => document.getElementById("jobs-scroll").scrollTop), wanted)
+  }
+  await page.selectOption("select[name=state]", "queued")
+  await page.waitForSelector("#jobs >> text=No such jobs")
+  await page.selectOption("select[name=state]", "live")
+  await page.waitForFunction((many) => document.querySelectorAll("#jobs tbody tr").length === many, MANY)
+  await page.waitForURL(/state=live/)
+  const mark = await page.evaluate(() => window.shown.length)
+  await page.waitForFunction((mark) => window.shown.length > mark + 5, mark)
+  const shown = await page.evaluate(() => window.shown)
+  const distinct = sent.filter((step, n) => step !== sent[n - 1])
+  // The first was in the page before the client joined.
+  const updates = distinct.filter((step) => step >= shown[0] && step <= shown.at(-1))
+  assert.deepEqual(shown.filter((step) => step >= updates[0]), updates)
+  assert.ok(updates.length > 15, `${updates.length} updates`)
+  await screenshot(page, "dashboard-many")
+})
+
+test("the numbers agree with /metrics", async (t) => {
+  const { url } = await twoNodes()
+  await fetch(`${url}/v1/admin/queues/toy/pause`, { method: "POST" })
+  t.after(() => fetch(`${url}/v1/admin/queues/toy/resume`, { method: "POST" }))
+  t.after(() => cancelAll(url))
+  const same = { steps: 3, seed: 7 }
+  await submit(url, same)
+  await submitMany(url, 4, { steps: 5 })
+  const page = await openDashboard(t, url)
+  await page.waitForSelector("#queue-toy >> text=paused")
+  const text = (selector) => page.textContent(selector)
+  const waiting = await metric(url, `koma_queue_jobs{family="toy"}`)
+  assert.ok(waiting > 0)
+  await page.waitForFunction((n) => document.querySelector("#queue-toy [data-metric=waiting]").textContent === String(n), waiting)
+  assert.equal(await metric(url, `koma_queue_paused{family="toy"}`), 1)
+  for (const node of ["toy-1", "toy-2"]) {
+    const labels = `{family="toy",node="${node}"}`
+    assert.equal(Number((await text(`#node-${node} [data-metric=running]`)).split("/")[0]), await metric(url, `koma_model_node_running${labels}`))
+  }
+  const restarts = (await text("#node-toy-1 [data-metric=restarts]")) + (await text("#node-toy-2 [data-metric=restarts]"))
+  const counted = (await (await fetch(`${url}/metrics`)).text()).matchAll(/^koma_model_node_restarts_total\{[^}]*\} (\d+)$/gm)
+  assert.equal([...restarts].reduce((sum, n) => sum + Number(n), 0), [...counted].reduce((sum, [, n]) => sum + Number(n), 0))
+  assert.equal(Number(await text("#cache [data-metric=misses]")), await metric(url, `koma_cache_requests_total{result="miss"}`))
+})
+
+test("an action is confirmed with the keyboard, done, and told; Escape leaves it", async (t) => {
+  const { url } = await twoNodes()
+  const page = await openDashboard(t, url)
+  const button = page.getByRole("button", { name: "Drain toy-2" })
+  await button.focus()
+  await page.keyboard.press("Enter")
+  await page.waitForSelector("#dialog")
+  await assertAccessible(page)
+  await screenshot(page, "dashboard-dialog")
+  await page.keyboard.press("Escape")
+  await page.waitForSelector("#dialog", { state: "detached" })
+  await page.waitForFunction(() => document.activeElement?.ariaLabel === "Drain toy-2")
+  await page.keyboard.press("Enter")
+  await page.waitForSelector("#dialog")
+  await page.waitForFunction(() => document.activeElement?.textContent === "Drain")
+  await page.keyboard.press("Enter")
+  await page.waitForSelector(".notice.good")
+  await page.waitForSelector("#node-toy-2[data-state=drained]")
+  await page.getByRole("button", { name: "Resume toy-2" }).click()
+  await page.locator("#dialog button.strong").click()
+  await page.waitForSelector("#node-toy-2[data-state=ready]")
+  await page.getByRole("button", { name: "Load… toy-2" }).click()
+  await page.fill("#dialog input", "toy-two")
+  await page.locator("#dialog button.strong").click()
+  await page.waitForSelector("#node-toy-2[data-state=ready] >> text=toy-two")
+})
+
+test("a job is found, opened, read and cancelled", async (t) => {
+  const { url } = await twoNodes()
+  t.after(() => cancelAll(url))
+  const id = await submit(url, { steps: 2000, step_ms: 50, tokens: true })
+  const page = await openDashboard(t, url)
+  await page.click(`#row-${id} a`)
+  await page.waitForURL((address) => address.searchParams.get("job") === id)
+  await page.waitForSelector("#job #events-scroll >> text=progress")
+  await page.locator("#job").getByRole("button", { name: `Cancel ${id}` }).click()
+  await page.locator("#dialog button.strong").click()
+  await page.waitForSelector("#job .section-head >> text=cancelled")
+  await page.goBack()
+  await page.waitForSelector("#job h2", { state: "detached" })
+})
+
+test("the page comes back after a restart of the server, without a click, and shows the same", async (t) => {
+  const it = await server("restarted", { KOMA_MODELS: "toy" })
+  const page = await openDashboard(t, it.url, { path: "/dashboard?state=failed", expected: UNREACHABLE })
+  const failing = await submit(it.url, { steps: 2, fail: "step" })
+  await page.waitForSelector(`#row-${failing}`)
+  await it.kill()
+  await page.waitForSelector(".phx-error .lost:visible")
+  await it.start()
+  await page.waitForSelector(".phx-connected #node-toy-1.good")
+  await page.waitForSelector(`#row-${failing}`)
+  assert.equal(await page.inputValue("select[name=state]"), "failed")
+  assert.equal(await page.isVisible(".lost"), false)
+})
+
+test("where keys are configured the dashboard asks for that of an operator", async (t) => {
+  const { url } = await withKeys()
+  const page = await openPage(t, `${url}/dashboard`, { expected: [/status of 401/] })
+  await page.waitForURL(/login/)
+  await assertAccessible(page)
+  await page.fill("input[name=key]", "wrong")
+  await page.click("button")
+  await page.waitForSelector("[role=alert]")
+  await screenshot(page, "dashboard-login")
+  await page.fill("input[name=key]", SECRET)
+  await page.click("button")
+  await page.waitForSelector(".phx-connected #node-toy-1")
+  const cookies = await page.context().cookies()
+  assert.deepEqual(cookies.map(({ httpOnly, sameSite }) => [httpOnly, sameSite]), [[true, "Strict"]])
+})
