@@ -19,7 +19,7 @@ defmodule Koma.HTTP.Dashboard do
     :defp,
     :page,
     Path.join(__DIR__, "dashboard.html.eex"),
-    [:csrf, :id, :session, :body],
+    [:csrf, :id, :session, :key, :body],
     engine: Koma.Live.HTML,
     trim: true
   )
@@ -80,7 +80,8 @@ defmodule Koma.HTTP.Dashboard do
     panels = req |> :cowboy_req.parse_qs() |> params() |> View.look(operator)
     body = View.layout() |> Layout.html(panels) |> IO.iodata_to_binary()
     id = "phx-" <> Session.random()
-    html = page(Session.csrf(session), id, Session.page(session, id), {:safe, body})
+    csrf = Session.csrf(session)
+    html = page(csrf, id, Session.page(session, id), operator.key, {:safe, body})
     answer(req, session, 200, html)
   end
 
