@@ -19,8 +19,8 @@ defmodule Koma.MixProject do
       prune_code_paths: false,
       test_coverage: [summary: [threshold: 0]],
       aliases: aliases(),
-      # Only the tests use PropEr.
-      xref: [exclude: [:proper, :proper_types, :gun]],
+      # Only the tests use PropEr and gun; Debian keeps eredis in a folder of another name.
+      xref: [exclude: [:proper, :proper_types, :gun, :eredis]],
       deps: deps()
     ]
   end
@@ -28,7 +28,17 @@ defmodule Koma.MixProject do
   def application do
     [
       mod: {Koma.Application, []},
-      extra_applications: [:logger, :eex, :crypto, :ssl, :os_mon, :jiffy, :ranch, :cowboy]
+      extra_applications: [
+        :logger,
+        :eex,
+        :crypto,
+        :ssl,
+        :os_mon,
+        :jiffy,
+        :eredis,
+        :ranch,
+        :cowboy
+      ]
     ]
   end
 
@@ -41,7 +51,7 @@ defmodule Koma.MixProject do
     if vendored?() do
       []
     else
-      [{:cowboy, "~> 2.8"}, {:jiffy, "~> 1.1"}] ++
+      [{:cowboy, "~> 2.8"}, {:jiffy, "~> 1.1"}, {:eredis, "~> 1.2"}] ++
         [{:gun, "~> 1.3", only: :test}, {:proper, "~> 1.4", only: :test}]
     end
   end

@@ -23,6 +23,9 @@ import Config
 #   KOMA_RETENTION_BYTES of artifacts that jobs keep            (21474836480, 20 GiB)
 #   KOMA_CACHE_BYTES of results for equal requests, 0: none     (4294967296, 4 GiB)
 #   KOMA_SHARE_RESULTS on: equal requests share; off            (on)
+#   KOMA_REDIS_URL   redis://user:password@host:port/database: jobs and results of a cluster (none)
+#   KOMA_REDIS_TIMEOUT_MS that an answer of Redis may take      (1000)
+#   KOMA_LEASE_MS    without a sign of a gateway until others adopt its jobs (10000)
 #   KOMA_LOG_LEVEL   debug | info | warning | error             (info)
 if config_env() != :test do
   root = Path.expand("..", __DIR__)
@@ -77,6 +80,9 @@ if config_env() != :test do
     retention_ms: String.to_integer(env.("KOMA_RETENTION_MS", "604800000")),
     retention_bytes: String.to_integer(env.("KOMA_RETENTION_BYTES", "21474836480")),
     cache_bytes: String.to_integer(env.("KOMA_CACHE_BYTES", "4294967296")),
+    redis: env.("KOMA_REDIS_URL", nil),
+    redis_timeout_ms: String.to_integer(env.("KOMA_REDIS_TIMEOUT_MS", "1000")),
+    lease_ms: String.to_integer(env.("KOMA_LEASE_MS", "10000")),
     share_results: env.("KOMA_SHARE_RESULTS", "on") != "off",
     absence_ms: String.to_integer(env.("KOMA_ABSENCE_MS", "5000")),
     drain_ms: String.to_integer(env.("KOMA_DRAIN_MS", "10000"))

@@ -38,7 +38,7 @@ defmodule Koma.Admin do
     case Store.Jobs.fetch(id) do
       # On behalf of whoever owns it.
       {:ok, record} -> Koma.Job.cancel(id, %Caller{key: record.key})
-      :error -> Koma.Job.cancel(id, %Caller{})
+      _unknown -> Koma.Job.cancel(id, %Caller{})
     end
   end
 

@@ -102,8 +102,22 @@ defmodule Koma.Job do
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
   def cancel(id, caller) do
     with {:ok, _record} <- owned(id, caller),
-         {:ok, :ok} <- live(id, &Server.cancel(&1, id), fn _ended -> :ok end),
-         do: :ok
+         {:ok, answer} <- live(id, &Server.cancel(&1, id), &cancel_elsewhere/1),
+         do: answer
+  end
+
+  # One that has ended, or is about to, stays as it is.
+  defp cancel_elsewhere(%Record{id: id} = record) do
+    case if(Record.ended?(record), do: :here, else: Store.Jobs.owner(id)) do
+      :here -> :ok
+      {:error, error} -> {:error, error}
+      _another_or_none -> {:error, elsewhere(id)}
+    end
+  end
+
+  defp elsewhere(id) do
+    message = "The job #{id} runs on another gateway, which has to be asked to cancel it"
+    Error.new("unavailable", message, value: id, retry_after_ms: 2_000)
   end
 
   @doc """
@@ -140,13 +154,11 @@ defmodule Koma.Job do
           value = filter[name],
           do: {field, value}
 
-    fn record ->
-      record.key == key and
-        Enum.all?(fields, fn {field, value} -> Map.get(record, field) == value end)
+    keep? = fn record ->
+      Enum.all?(fields, fn {field, value} -> Map.get(record, field) == value end)
     end
-    |> Store.Jobs.list()
-    |> Enum.take(limit)
-    |> Enum.map(&Record.to_map/1)
+
+    key |> Store.Jobs.list(keep?, limit) |> Enum.map(&Record.to_map/1)
   end
 
   @doc "Lets the calling process follow a job; see `Koma.subscribe/3`."
@@ -157,9 +169,9 @@ defmodule Koma.Job do
       # First joined, then read: what happens in between comes twice and is skipped.
       Followers.join(id)
 
-      stored = fn record -> {Record.to_map(record), Store.Jobs.events(id, after_seq), nil} end
+      catch_up = &Server.catch_up(&1, id, after_seq)
 
-      with {:ok, {job, events, preview}} <- live(id, &Server.catch_up(&1, id, after_seq), stored) do
+      with {:ok, {job, events, preview}} <- live(id, catch_up, &read(&1, after_seq)) do
         Followers.skip(id, job["seq"])
         if Lifecycle.terminal?(job["state"]), do: Followers.leave(id)
         {:ok, job, events, preview}
@@ -168,6 +180,17 @@ defmodule Koma.Job do
           Followers.leave(id)
           {:error, error}
       end
+    end
+  end
+
+  # Of a job that another gateway owns the store tells what comes.
+  defp read(%Record{id: id}, after_seq) do
+    with {:ok, record, events} <- Store.Jobs.read(id, after_seq) do
+      unless Record.ended?(record), do: Store.Jobs.watch(id, record.seq)
+      {Record.to_map(record), events, nil}
+    else
+      :error -> {:error, not_found(id)}
+      {:error, error} -> {:error, error}
     end
   end
 
@@ -196,6 +219,7 @@ defmodule Koma.Job do
   defp owned(id, %Caller{key: key}) do
     case Store.Jobs.fetch(id) do
       {:ok, %Record{key: ^key} = record} -> {:ok, record}
+      {:error, error} -> {:error, error}
       _unknown -> {:error, not_found(id)}
     end
   end
@@ -217,8 +241,8 @@ defmodule Koma.Job do
 
   defp stored(id, ask, stored) do
     with {:ok, record} <- Store.Jobs.fetch(id) do
-      if Record.ended?(record) do
-        {:ok, stored.(record)}
+      if Record.ended?(record) or Store.Jobs.elsewhere?(record) do
+        answered(stored.(record))
       else
         # Its process died and is about to be started again by the keeper.
         Keeper.settle()
@@ -226,8 +250,12 @@ defmodule Koma.Job do
       end
     else
       :error -> {:error, not_found(id)}
+      {:error, error} -> {:error, error}
     end
   end
+
+  defp answered({:error, error}), do: {:error, error}
+  defp answered(answer), do: {:ok, answer}
 
   defp call(pid, ask) do
     {:ok, ask.(pid)}

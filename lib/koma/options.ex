@@ -35,6 +35,10 @@ defmodule Koma.Options do
     cache_bytes: {:integer, 0, nil, 4 * 1024 * 1024 * 1024, "of results that are found again"},
     journal_bytes:
       {:integer, 1024, nil, 64 * 1024 * 1024, "size from which the journal is compacted"},
+    redis: {:redis, nil, "redis:// URL of the store of a cluster; nil: the journal on disk"},
+    redis_timeout_ms: {:integer, 1, nil, 1_000, "that an answer of Redis may take"},
+    lease_ms:
+      {:integer, 100, nil, 10_000, "without a sign of a gateway until others adopt its jobs"},
     # queue and jobs
     queue_limit: {:integer, 1, nil, 256, "jobs that may wait per family"},
     queue_budget_ms:
@@ -83,6 +87,9 @@ defmodule Koma.Options do
           share_results: boolean,
           cache_bytes: non_neg_integer,
           journal_bytes: pos_integer,
+          redis: Koma.Redis.Address.t() | nil,
+          redis_timeout_ms: pos_integer,
+          lease_ms: pos_integer,
           queue_limit: pos_integer,
           queue_budget_ms: pos_integer,
           queue_update_ms: pos_integer,
@@ -181,6 +188,12 @@ defmodule Koma.Options do
     if Enum.all?(list, &is_binary/1),
       do: {:ok, list},
       else: {:error, "#{inspect(list)} is not a list of strings"}
+  end
+
+  defp check({:redis, _default, _meaning}, nil), do: {:ok, nil}
+
+  defp check({:redis, _default, _meaning}, url) when is_binary(url) do
+    Koma.Redis.Address.parse(url)
   end
 
   defp check({:models, _default, _meaning}, entries) when is_list(entries) do

@@ -1,8 +1,8 @@
 defmodule Koma.Store do
   @moduledoc """
-  What outlives the BEAM, below `data_dir`: `jobs/` (`Koma.Store.Jobs`), `artifacts/`
-  (`Koma.Store.Artifacts`), and `tmp/` and `work/`, which are emptied at start. What is kept how
-  long is told in docs/store.md.
+  What outlives the BEAM, below `data_dir`: `jobs/` (`Koma.Store.Disk`), `artifacts/`
+  (`Koma.Store.Artifacts`), and `tmp/` and `work/`, which are emptied at start. With a Redis the
+  jobs are there (`Koma.Store.Redis`). What is kept how long is told in docs/store.md.
   """
   use Supervisor
 
@@ -26,13 +26,8 @@ defmodule Koma.Store do
     Artifacts.prepare(dir)
     Folder.empty!(Path.join(dir, "work"))
 
-    jobs = [
-      dir: Path.join(dir, "jobs"),
-      retention_jobs: options.retention_jobs,
-      journal_bytes: options.journal_bytes
-    ]
-
-    children = [{Temporary, dir: Path.join(dir, "tmp")}, Grace, {Jobs, jobs}, Collector]
+    before = [{Temporary, dir: Path.join(dir, "tmp")}, Grace]
+    children = before ++ Jobs.backend().children(options) ++ [Collector]
     Supervisor.init(children, strategy: :rest_for_one)
   end
 end

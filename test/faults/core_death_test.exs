@@ -3,7 +3,7 @@ defmodule Koma.Faults.CoreDeathTest do
 
   # What dies, and by that what starts again; the follower sees one gapless story all the same.
   for part <- [
-        Koma.Store.Jobs,
+        Koma.Store.Disk,
         Koma.Store.Temporary,
         Koma.ModelNode.Catalogue,
         Koma.ModelNode,

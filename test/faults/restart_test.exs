@@ -1,7 +1,7 @@
 defmodule Koma.Faults.RestartTest do
   use Koma.CoreCase, async: false
 
-  alias Koma.Store
+  alias Koma.{OtherBeam, Store}
 
   test "after a stop, queued and running jobs go on and finished ones are readable", %{dir: dir} do
     start_core(dir)
@@ -82,8 +82,9 @@ defmodule Koma.Faults.RestartTest do
   end
 
   test "SIGKILL of the BEAM loses none of the accepted jobs and answers none twice", %{dir: dir} do
-    {port, ids} = other_beam(dir, 30, %{"steps" => 10, "step_ms" => 10})
-    kill_beam(port)
+    beam = OtherBeam.start(dir, [], OtherBeam.submits(30, %{"steps" => 10, "step_ms" => 10}))
+    ids = OtherBeam.ids(beam)
+    OtherBeam.kill(beam)
 
     start_core(dir, wait: false)
 
@@ -98,9 +99,10 @@ defmodule Koma.Faults.RestartTest do
   test "SIGKILL of the BEAM loses none of the jobs that share a run; each is answered once", %{
     dir: dir
   } do
-    params = %{"steps" => 40, "step_ms" => 20, "seed" => 7}
-    {port, ids} = other_beam(dir, 20, params, share_results: true)
-    kill_beam(port)
+    params = %{"steps" => 150, "step_ms" => 20, "seed" => 7}
+    beam = OtherBeam.start(dir, [share_results: true], OtherBeam.submits(20, params))
+    ids = OtherBeam.ids(beam)
+    OtherBeam.kill(beam)
     start_core(dir, share_results: true, wait: false)
     all = for id <- ids, do: await_end(id)
 
@@ -113,69 +115,9 @@ defmodule Koma.Faults.RestartTest do
   end
 
   test "a hung model node does not outlive a BEAM that was killed", %{dir: dir} do
-    {port, [_id]} = other_beam(dir, 1, %{"fail" => "hang_gil", "fail_at" => 2})
-    kill_beam(port)
-  end
-
-  # Kills the other gateway and waits until its model nodes are gone, too.
-  defp kill_beam(port) do
-    python = model_nodes_of_other_beam()
-    assert python != []
-    {:os_pid, os_pid} = Port.info(port, :os_pid)
-    System.cmd("kill", ["-KILL", "#{os_pid}"])
-    assert_receive {^port, {:exit_status, _}}, 5_000
-    eventually(fn -> Enum.all?(python, &(not alive?(&1))) end)
-  end
-
-  # A gateway in an operating system process of its own, with `count` accepted jobs, some running.
-  defp other_beam(dir, count, params, overrides \\ []) do
-    script = """
-    options = Koma.CoreCase.options(#{inspect(dir)}, #{inspect(overrides)})
-    Koma.Options.put(options)
-    {:ok, _} = Supervisor.start_link([Koma.Telemetry, Koma.Job.Followers], strategy: :one_for_one)
-    {:ok, _} = Koma.Core.start_link(options)
-    Koma.CoreCase.await_ready()
-    ids = for _ <- 1..#{count}, do: Koma.CoreCase.submit!(#{inspect(params)})["id"]
-    Koma.CoreCase.await_step(hd(ids))
-    IO.puts("IDS " <> Enum.join(ids, " "))
-    Process.sleep(:infinity)
-    """
-
-    paths = Enum.flat_map(:code.get_path(), &["-pa", to_string(&1)])
-    start = ["-noinput", "-s", "elixir", "start_cli", "-extra", "--no-halt", "-e", script]
-    options = [:binary, :exit_status, {:line, 65_536}, args: paths ++ start]
-    environment = [env: [{'KOMA_TEST_BEAM', 'other'}]]
-    erl = System.find_executable("erl")
-    port = Port.open({:spawn_executable, erl}, options ++ environment)
-    {port, await_ids(port)}
-  end
-
-  defp await_ids(port) do
-    receive do
-      {^port, {:data, {:eol, "IDS " <> ids}}} -> String.split(ids)
-      {^port, {:data, _other}} -> await_ids(port)
-      {^port, {:exit_status, status}} -> raise "the other BEAM ended with #{status}"
-    after
-      30_000 -> raise "the other BEAM says nothing"
-    end
-  end
-
-  # Its model nodes have its environment.
-  defp model_nodes_of_other_beam do
-    for name <- File.ls!("/proc"),
-        {os_pid, ""} <- [Integer.parse(name)],
-        environment(os_pid) =~ "KOMA_TEST_BEAM=other",
-        command(os_pid) =~ "koma.port",
-        do: os_pid
-  end
-
-  defp command(os_pid), do: read("/proc/#{os_pid}/cmdline")
-  defp environment(os_pid), do: read("/proc/#{os_pid}/environ")
-
-  defp read(path) do
-    case File.read(path) do
-      {:ok, bytes} -> bytes
-      {:error, _gone} -> ""
-    end
+    params = %{"fail" => "hang_gil", "fail_at" => 2}
+    beam = OtherBeam.start(dir, [], OtherBeam.submits(1, params))
+    [_id] = OtherBeam.ids(beam)
+    assert OtherBeam.kill(beam)
   end
 end

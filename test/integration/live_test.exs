@@ -172,7 +172,7 @@ defmodule Koma.LiveTest do
       Process.exit(GenServer.whereis(Sampler), :kill)
       job = submit!(%{"steps" => 1})
       diffs(socket, &Enum.any?(&1, fn {_, html} -> html =~ job["id"] end))
-      Process.exit(GenServer.whereis(Koma.Store.Jobs), :kill)
+      Process.exit(GenServer.whereis(Koma.Store.Disk), :kill)
       request = %{"task" => "toy.run", "params" => %{"steps" => 1}}
       eventually(fn -> match?({:ok, _job}, Koma.submit(request, %Caller{})) end)
       [job | _] = Koma.jobs(%Caller{}, %{})

@@ -45,7 +45,7 @@ defmodule Koma.QueueTest do
     start_core(dir, models: [toy(%{slots: 1})], queue_limit: 2)
     block()
     for _ <- 1..2, do: submit!()
-    :ok = :sys.suspend(Jobs)
+    :ok = :sys.suspend(Koma.Store.Disk)
     refusals = for _ <- 1..50, do: Task.async(fn -> submit_as(nil) end)
 
     for answer <- Task.await_many(refusals, 2_000) do
@@ -53,7 +53,7 @@ defmodule Koma.QueueTest do
       assert retry >= 1
     end
 
-    :ok = :sys.resume(Jobs)
+    :ok = :sys.resume(Koma.Store.Disk)
   end
 
   test "weights of keys decide their shares", %{dir: dir} do

@@ -8,7 +8,7 @@ defmodule Koma.Job.Keeper do
   require Logger
 
   alias Koma.{Error, Queue, Store, Telemetry}
-  alias Koma.Job.{Attempt, Followers, Processes, Record, Server}
+  alias Koma.Job.{Attempt, Followers, Members, Processes, Record, Server}
 
   @max_crashes 3
 
@@ -19,6 +19,10 @@ defmodule Koma.Job.Keeper do
   @doc "Watches the process of a job that was just started."
   @spec watch(String.t(), pid) :: :ok
   def watch(id, pid), do: GenServer.cast(__MODULE__, {:watch, id, pid})
+
+  @doc "Gives a process to jobs that were adopted from other gateways."
+  @spec adopt([Record.t()]) :: :ok
+  def adopt(records), do: GenServer.cast(__MODULE__, {:adopt, Enum.map(records, & &1.id)})
 
   @doc "Returns once the deaths that are known by now are dealt with."
   @spec settle() :: :ok
@@ -37,6 +41,17 @@ defmodule Koma.Job.Keeper do
   @impl GenServer
   def handle_cast({:watch, id, pid}, state), do: {:noreply, monitor(state, id, pid)}
 
+  # Those that were there when the keeper started have their process, or have ended since.
+  def handle_cast({:adopt, ids}, state) do
+    records =
+      for id <- ids,
+          {:ok, record} <- [Store.Jobs.latest(id)],
+          not Record.ended?(record) and Processes.whereis(id) == nil,
+          do: record
+
+    {:noreply, Enum.reduce(records, state, &start/2)}
+  end
+
   @impl GenServer
   def handle_call(:settle, _from, state), do: {:reply, :ok, state}
 
@@ -46,8 +61,11 @@ defmodule Koma.Job.Keeper do
     {:noreply, ended(%{state | jobs: jobs}, id, reason)}
   end
 
+  # A job that it gave up belongs to another gateway by now.
+  def handle_info({:fenced, _id}, state), do: {:noreply, state}
+
   defp ended(state, id, reason) do
-    with {:ok, record} <- Store.Jobs.fetch(id),
+    with {:ok, record} <- Store.Jobs.latest(id),
          false <- Record.ended?(record) do
       Logger.error("the process of #{id} died: #{inspect(reason, limit: 20)}", job: id)
       crashes = Map.update(state.crashes, id, 1, &(&1 + 1))
@@ -93,9 +111,7 @@ defmodule Koma.Job.Keeper do
   defp give_up(record, state, error) do
     Attempt.clean_all(record, max(record.attempt, Followers.attempts(record.id)))
     event = Record.event(record, "failed", Error.to_map(error))
-    :ok = Store.Jobs.append(Record.apply(record, event), event)
-    Followers.tell(record.id, event)
-    Followers.ended(record.id)
+    _ended = Members.store(record, event)
     about = record |> Map.take([:id, :task, :model]) |> Map.put(:state, "failed")
     measured = %{duration_ms: event.at - record.created_at}
     Telemetry.execute([:koma, :job, :finished], measured, Map.put(about, :code, error.code))

@@ -9,7 +9,7 @@ defmodule Koma.Job.Members do
   """
 
   alias Koma.{Options, Store, Telemetry}
-  alias Koma.Job.{Audience, Followers, Lifecycle, Preview, Record, Retry}
+  alias Koma.Job.{Audience, Event, Followers, Lifecycle, Preview, Record, Retry}
 
   defmodule Member do
     @moduledoc "One live job of a run, and who wants it."
@@ -104,7 +104,6 @@ defmodule Koma.Job.Members do
 
   defp finish(record, type, data, code) do
     record = happen(record, type, data)
-    Followers.ended(record.id)
     duration = System.system_time(:millisecond) - record.created_at
     about = Map.merge(about(record), %{state: type, code: code})
     Telemetry.execute([:koma, :job, :finished], %{duration_ms: duration}, about)
@@ -113,10 +112,30 @@ defmodule Koma.Job.Members do
   defp about(record), do: Map.take(record, [:id, :task, :model])
 
   defp happen(record, type, data) do
-    event = Record.event(record, type, renumber(data, type, record))
+    store(record, Record.event(record, type, renumber(data, type, record)))
+  end
+
+  @doc """
+  Stores an event and tells it, in this order; returns the record with it. Where the store writes
+  it later, the store tells it then. Where another gateway has adopted the job, nobody tells it,
+  and the calling process gets `{:fenced, id}`.
+  """
+  @spec store(Record.t(), Event.t()) :: Record.t()
+  def store(%Record{id: id} = record, event) do
     record = Record.apply(record, event)
-    :ok = Store.Jobs.append(record, event)
-    Followers.tell(record.id, event)
+
+    case Store.Jobs.append(record, event) do
+      :ok ->
+        Followers.tell(id, event)
+        if Record.ended?(record), do: Followers.ended(id)
+
+      :later ->
+        :ok
+
+      :fenced ->
+        send(self(), {:fenced, id})
+    end
+
     record
   end
 

@@ -26,6 +26,8 @@ defmodule Koma.Job.Record do
     state: "accepted",
     attempt: 0,
     losses: 0,
+    # Counts the gateways that owned the job, one after another: the fence between them.
+    epoch: 1,
     seq: 0,
     params: %{},
     inputs: %{},
@@ -52,6 +54,7 @@ defmodule Koma.Job.Record do
           state: Lifecycle.state(),
           attempt: non_neg_integer,
           losses: non_neg_integer,
+          epoch: pos_integer,
           seq: non_neg_integer,
           params: map,
           inputs: %{String.t() => String.t()},

@@ -112,9 +112,9 @@ defmodule Koma.Job.Server do
 
   def handle_call({:catch_up, id, after_seq}, {pid, _tag}, state) do
     members = Members.update_audience(state.members, id, &Audience.follow(&1, pid))
-
-    {:reply, {to_map(state, id), Store.Jobs.events(id, after_seq), state.preview},
-     %{state | members: members}}
+    {record, events} = stored(state, id, after_seq)
+    caught_up = {Record.to_map(record, position(state)), events, state.preview}
+    {:reply, caught_up, %{state | members: members}}
   end
 
   @impl GenServer
@@ -162,6 +162,15 @@ defmodule Koma.Job.Server do
   end
 
   def handle_info({:deadline, _of_a_job_that_ended}, state), do: {:noreply, state}
+
+  # Another gateway has adopted the job: here it is over without an end.
+  def handle_info({:fenced, id}, state) when is_map_key(state.members, id) do
+    state = if map_size(state.members) == 1, do: let_go(state), else: state
+    :ok = Processes.leave(id)
+    go_on(%{state | members: Map.delete(state.members, id)})
+  end
+
+  def handle_info({:fenced, _of_a_job_that_ended}, state), do: {:noreply, state}
 
   # --- jobs that come and go
 
@@ -384,7 +393,16 @@ defmodule Koma.Job.Server do
   end
 
   defp to_map(state, id) do
-    Record.to_map(state.members[id].record, position(state))
+    {record, _events} = stored(state, id, :none)
+    Record.to_map(record, position(state))
+  end
+
+  # What is stored, which is what was told; the process may be ahead of it.
+  defp stored(state, id, after_seq) do
+    case Store.Jobs.read(id, after_seq) do
+      {:ok, record, events} -> {record, events}
+      _adopted_by_another -> {state.members[id].record, []}
+    end
   end
 
   defp position(%{record: %{state: "queued"} = record, lease: nil}) do

@@ -82,6 +82,15 @@ defmodule Koma.Metrics.Definitions do
      "Requests looked up among earlier results, and, of the misses, those that joined a run."},
     {:koma_cache_results, :gauge, [], "Results that equal requests would be answered with."},
     {:koma_cache_bytes, :gauge, [], "What these take."},
+    # Redis, where one is configured
+    {:koma_redis_up, :gauge, [], "1 while Redis answers, else 0."},
+    {:koma_redis_breaker_open, :gauge, [],
+     "Circuit breaker: 0 closed, 0.5 while it is tried again, 1 open."},
+    {:koma_redis_round_trip_seconds, :histogram, [:outcome],
+     "Time until Redis answered, or until that was given up."},
+    {:koma_redis_failures_total, :counter, [], "How often Redis went down."},
+    {:koma_store_adopted_total, :counter, [], "Jobs of gateways that were gone, taken over."},
+    {:koma_store_fenced_total, :counter, [], "Jobs that another gateway has taken over."},
     # the BEAM
     {:koma_beam_memory_bytes, :gauge, [:kind], "Memory of the gateway."},
     {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},

@@ -4,7 +4,7 @@ defmodule Koma.Metrics.Gauges do
   values then; those of the others are told all the same.
   """
 
-  alias Koma.{Cache, ModelNode, Queue, Socket, Store}
+  alias Koma.{Cache, ModelNode, Queue, Redis, Socket, Store}
   alias Koma.Metrics.Table
   alias Koma.ModelNode.Catalogue
 
@@ -16,7 +16,7 @@ defmodule Koma.Metrics.Gauges do
   @doc "Every value by metric."
   @spec read() :: Table.values()
   def read do
-    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &cache/0, &beam/0]
+    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &cache/0, &redis/0, &beam/0]
     |> Enum.map(&ask/1)
     |> Enum.reduce(%{}, &Map.merge/2)
   end
@@ -100,6 +100,16 @@ defmodule Koma.Metrics.Gauges do
   defp cache do
     %{results: results, bytes: bytes} = Cache.size(@queue_ms)
     %{koma_cache_results: [{[], results}], koma_cache_bytes: [{[], bytes}]}
+  end
+
+  defp redis do
+    if Redis.configured?() do
+      open = Map.fetch!(%{closed: 0, half_open: 0.5, open: 1}, Redis.Connection.breaker())
+      up = if Redis.up?(), do: 1, else: 0
+      %{koma_redis_up: [{[], up}], koma_redis_breaker_open: [{[], open}]}
+    else
+      %{}
+    end
   end
 
   defp beam do

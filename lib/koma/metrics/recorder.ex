@@ -24,7 +24,11 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :cache, :hit],
       [:koma, :cache, :miss],
       [:koma, :cache, :join],
-      [:koma, :store, :collected]
+      [:koma, :store, :collected],
+      [:koma, :store, :adopted],
+      [:koma, :store, :fenced],
+      [:koma, :redis, :changed],
+      [:koma, :redis, :answered]
     ]
   end
 
@@ -95,6 +99,21 @@ defmodule Koma.Metrics.Recorder do
 
   defp count(:cache, result, _measured, _request) do
     Table.add(:koma_cache_requests_total, [Atom.to_string(result)])
+  end
+
+  defp count(:store, :adopted, %{jobs: jobs}, _none) do
+    Table.add(:koma_store_adopted_total, [], jobs)
+  end
+
+  defp count(:store, :fenced, _measured, _job), do: Table.add(:koma_store_fenced_total, [])
+
+  defp count(:redis, :changed, _measured, %{state: state}) do
+    if state == :down, do: Table.add(:koma_redis_failures_total, [])
+    :ok
+  end
+
+  defp count(:redis, :answered, %{duration_ms: ms}, %{outcome: outcome}) do
+    Table.observe_ms(:koma_redis_round_trip_seconds, [Atom.to_string(outcome)], ms)
   end
 
   defp count(:store, :collected, %{bytes: bytes}, _none) do

@@ -59,17 +59,26 @@ defmodule Koma.Store.Collector do
     options = Options.get()
     # Listed before the jobs are looked at: what comes meanwhile is young.
     stored = Artifacts.list()
-    jobs = forget(options, Map.new(stored))
-    deleted = sweep(stored, options.grace_ms)
+
+    jobs = with_all(0, &forget(&1, options, Map.new(stored)))
+    deleted = with_all(%{files: 0, bytes: 0}, &sweep(&1, stored, options.grace_ms))
     Artifacts.sweep_types(since(options.grace_ms))
     collected = Map.put(deleted, :jobs, jobs)
     Telemetry.execute([:koma, :store, :collected], collected, %{})
     collected
   end
 
-  defp forget(options, sizes) do
-    {ended, live} = Enum.split_with(Jobs.list(fn _record -> true end), &Record.ended?/1)
-    finished = ended |> Enum.map(&{&1.finished_at, &1.id, Record.artifacts(&1)}) |> Enum.sort()
+  # While nobody can tell which jobs there are, nothing is forgotten or deleted.
+  defp with_all(nothing, fun) do
+    case Jobs.all() do
+      {:ok, records} -> fun.(records)
+      :error -> nothing
+    end
+  end
+
+  defp forget(records, options, sizes) do
+    {ended, live} = Enum.split_with(records, &Record.ended?/1)
+    finished = ended |> Enum.map(&{&1.finished_at, &1.id, here(&1, sizes)}) |> Enum.sort()
     now = System.system_time(:millisecond)
     {old, kept} = Retention.too_old(finished, now - options.retention_ms)
     needed = Enum.flat_map(live, &Record.artifacts/1)
@@ -79,10 +88,11 @@ defmodule Koma.Store.Collector do
     length(ids)
   end
 
-  defp sweep(stored, grace_ms) do
-    needed =
-      fn _record -> true end |> Jobs.list() |> Enum.flat_map(&Record.artifacts/1) |> MapSet.new()
+  # To forget jobs whose artifacts other gateways hold would free nothing here.
+  defp here(record, sizes), do: Enum.filter(Record.artifacts(record), &is_map_key(sizes, &1))
 
+  defp sweep(records, stored, grace_ms) do
+    needed = records |> Enum.flat_map(&Record.artifacts/1) |> MapSet.new()
     since = since(grace_ms)
 
     for {id, bytes} <- stored,

@@ -6,7 +6,7 @@ defmodule Koma.Store.Owners do
   **Uploads** are noted beside the artifact: `abcd….keys` has a line for each key. It goes
   with it, and is changed only by the one process that renews and deletes artifacts
   (`Koma.Store.Grace`). **Jobs** are found in an index of the records in
-  memory, which their process (`Koma.Store.Jobs`) keeps.
+  memory, which `Koma.Store.Memory` keeps.
 
   An artifact comes first and its owner is noted next: without one, nobody sees it.
   """

@@ -81,6 +81,14 @@ defmodule Koma.Telemetry.Events do
      "A job joined the run of an equal one; it was counted as a miss before.", [:count], []},
     {[:koma, :store, :compacted], "The journal of jobs was written anew.",
      [:bytes_before, :bytes_after], []},
+    {[:koma, :store, :adopted], "So many jobs of gateways that are gone go on here.", [:jobs],
+     []},
+    {[:koma, :store, :fenced], "Another gateway has adopted a job of this one.", [:count], [:id]},
+    {[:koma, :redis, :changed], "Redis is `up` or `down` from now on; `reason` is nil when up.",
+     [:count], [:state, :reason]},
+    {[:koma, :redis, :answered],
+     "Redis answered some commands with one round trip, or did not: `outcome` is ok, timeout or closed.",
+     [:duration_ms, :commands], [:outcome]},
     {[:koma, :store, :collected], "A pass of the collector removed so much.",
      [:jobs, :files, :bytes], []}
   ]

@@ -45,7 +45,7 @@ defmodule Koma.Dashboard.Parts.Job do
   def html({id, _seq}) do
     case Store.Jobs.fetch(id) do
       {:ok, %Record{} = job} -> job(job, rows(job, Store.Jobs.events(id, 0)))
-      :error -> unknown(id)
+      _unknown -> unknown(id)
     end
   end
 

@@ -1,27 +1,15 @@
-defmodule Koma.Store.JobsTest do
+defmodule Koma.Store.DiskTest do
   use ExUnit.Case, async: false
 
   alias Koma.Job.Record
-  alias Koma.Store.Jobs
+  alias Koma.Options
+  alias Koma.Store.{Disk, Jobs, Memory}
 
   setup do
     dir = Path.join(System.tmp_dir!(), "koma-jobs-#{System.unique_integer([:positive])}")
     on_exit(fn -> File.rm_rf!(dir) end)
+    Options.put(Options.new!(data_dir: dir))
     {:ok, dir: dir, journal: Path.join(dir, "journal")}
-  end
-
-  test "what was stored is there after the store was killed", %{dir: dir} do
-    start(dir)
-    record = run(accept("job_1"), ~w(queued started progress))
-    kill(dir)
-    assert Jobs.fetch("job_1") == {:ok, record}
-    assert Enum.map(Jobs.events("job_1", 0), & &1.seq) == [1, 2, 3]
-    assert Enum.map(Jobs.events("job_1", 2), & &1.type) == ["progress"]
-    assert [%{id: "job_1"}] = Jobs.unfinished()
-    run(record, ~w(completed))
-    kill(dir)
-    assert Jobs.unfinished() == []
-    assert Enum.map(Jobs.events("job_1", 1), & &1.seq) == [2, 3, 4]
   end
 
   test "a record that was half written is cut off, and the next one follows a whole one", c do
@@ -29,7 +17,7 @@ defmodule Koma.Store.JobsTest do
     accept("job_1")
     accept("job_2")
     kill(c.dir)
-    stop_supervised!(Jobs)
+    stop_supervised!(Disk)
     %{size: size} = File.stat!(c.journal)
 
     for cut <- 1..20 do
@@ -38,7 +26,7 @@ defmodule Koma.Store.JobsTest do
       start(c.dir)
       assert {:ok, _} = Jobs.fetch("job_1")
       assert {:ok, _} = Jobs.fetch("job_2")
-      stop_supervised!(Jobs)
+      stop_supervised!(Disk)
       assert File.stat!(c.journal).size == size
     end
   end
@@ -47,7 +35,7 @@ defmodule Koma.Store.JobsTest do
     start(c.dir)
     accept("job_1")
     accept("job_2")
-    stop_supervised!(Jobs)
+    stop_supervised!(Disk)
     bytes = File.read!(c.journal)
     at = byte_size(bytes) - 5
     <<head::binary-size(at), byte, tail::binary>> = bytes
@@ -75,14 +63,7 @@ defmodule Koma.Store.JobsTest do
     kept = for record <- Jobs.list(fn _ -> true end), do: record.id
     assert length(kept) == 4
     assert "job_live" in kept
-    assert :ets.info(Jobs.Events, :size) == 3
-  end
-
-  test "a hundred acceptances at once are all on disk when they return", c do
-    start(c.dir)
-    1..100 |> Enum.map(fn n -> Task.async(fn -> accept("job_#{n}") end) end) |> Task.await_many()
-    kill(c.dir)
-    assert length(Jobs.unfinished()) == 100
+    assert :ets.info(Memory.Events, :size) == 3
   end
 
   test "a full disk refuses new jobs, loses no event of running ones and corrupts nothing", c do
@@ -100,7 +81,7 @@ defmodule Koma.Store.JobsTest do
       assert {:ok, ^record} = Jobs.fetch("job_1")
       assert length(Jobs.events("job_1", 0)) == 203
       assert {:ok, _} = Jobs.fetch("job_3")
-      stop_supervised!(Jobs)
+      stop_supervised!(Disk)
     end)
   end
 
@@ -138,11 +119,11 @@ defmodule Koma.Store.JobsTest do
 
   defp start(dir, options \\ []) do
     defaults = [dir: dir, retention_jobs: 1_000, journal_bytes: 1_000_000]
-    start_supervised!({Jobs, Keyword.merge(defaults, options)}, restart: :temporary)
+    start_supervised!({Disk, Keyword.merge(defaults, options)}, restart: :temporary)
   end
 
   defp kill(dir) do
-    pid = GenServer.whereis(Jobs)
+    pid = GenServer.whereis(Disk)
     ref = Process.monitor(pid)
     Process.exit(pid, :kill)
     assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
