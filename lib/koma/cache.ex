@@ -6,11 +6,12 @@ defmodule Koma.Cache do
   It is an index in memory (ETS, read by anyone) of what the store has anyway: outputs name
   artifacts, and at start it is made anew from the retained jobs. It holds `cache_bytes` of
   results; beyond that, those go that were not asked for the longest. A result whose artifacts
-  were collected is not one any more.
+  were collected is not one any more. With a Redis the results of other gateways are found, too
+  (`Koma.Cache.Shared`).
   """
   use GenServer
 
-  alias Koma.Cache.Fingerprint
+  alias Koma.Cache.{Fingerprint, Shared}
   alias Koma.{Options, Store, Telemetry}
   alias Koma.Job.Record
   alias Koma.Store.Artifacts
@@ -42,6 +43,21 @@ defmodule Koma.Cache do
       false ->
         GenServer.cast(__MODULE__, {:drop, fingerprint})
         :miss
+    end
+  end
+
+  @doc """
+  As `fetch/1`, among the results of all gateways. This asks Redis, so it is for those who have been
+  admitted: refusals wait for nothing.
+  """
+  @spec fetch_shared(Fingerprint.t() | nil) :: {:ok, result} | :miss
+  def fetch_shared(fingerprint) do
+    with {:ok, result} <- Shared.find(fingerprint),
+         true <- whole?(result) do
+      Telemetry.execute([:koma, :cache, :found], %{count: 1}, %{})
+      {:ok, result}
+    else
+      _unknown_or_not_here -> :miss
     end
   end
 
@@ -86,6 +102,7 @@ defmodule Koma.Cache do
 
   @impl GenServer
   def handle_cast({:put, fingerprint, result}, state) do
+    Shared.keep(fingerprint, result, bytes(result))
     {:noreply, insert(state, fingerprint, result)}
   end
 

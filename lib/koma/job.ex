@@ -49,10 +49,26 @@ defmodule Koma.Job do
 
   defp run(record, submitter) do
     with :ok <- Access.count_job(record.key),
-         :ok <- counted(record, admit(record)),
-         :ok <- counted(record, store(record)) do
-      {:ok, start(record, submitter)}
+         :ok <- counted(record, admit(record)) do
+      case Cache.fetch_shared(record.fingerprint) do
+        {:ok, result} -> answer_shared(record, result)
+        :miss -> begin(record, submitter)
+      end
     end
+  end
+
+  defp answer_shared(record, result) do
+    Queue.leave(record.model, record.id)
+
+    with {:ok, record} <- counted(record, Cached.answer(record, result)) do
+      Cached.keep(record)
+      accepted(record)
+      {:ok, Record.to_map(record)}
+    end
+  end
+
+  defp begin(record, submitter) do
+    with :ok <- counted(record, store(record)), do: {:ok, start(record, submitter)}
   end
 
   # Only accepted jobs count.

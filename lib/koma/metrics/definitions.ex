@@ -79,7 +79,8 @@ defmodule Koma.Metrics.Definitions do
     {:koma_artifacts_collected_bytes_total, :counter, [],
      "Bytes of artifacts that were deleted."},
     {:koma_cache_requests_total, :counter, [:result],
-     "Requests looked up among earlier results, and, of the misses, those that joined a run."},
+     "Requests looked up among earlier results, and, of the misses, those that joined a run, " <>
+       "and those that were found among the results of other gateways."},
     {:koma_cache_results, :gauge, [], "Results that equal requests would be answered with."},
     {:koma_cache_bytes, :gauge, [], "What these take."},
     # Redis, where one is configured

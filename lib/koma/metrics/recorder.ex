@@ -24,6 +24,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :cache, :hit],
       [:koma, :cache, :miss],
       [:koma, :cache, :join],
+      [:koma, :cache, :found],
       [:koma, :store, :collected],
       [:koma, :store, :adopted],
       [:koma, :store, :fenced],
