@@ -1,10 +1,13 @@
 // The dashboard in front of an operator, with the official client of Phoenix LiveView.
 import assert from "node:assert/strict"
-import { writeFileSync } from "node:fs"
 import { createHash } from "node:crypto"
+import { once } from "node:events"
+import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
 import { test } from "node:test"
+import { setTimeout as pause } from "node:timers/promises"
+import WebSocket from "ws"
 import { assertAccessible, openPage, screenshot } from "./harness/browser.mjs"
 import { server } from "./harness/suite.mjs"
 
@@ -46,6 +49,34 @@ async function openDashboard(t, url, { path = "/dashboard", ...options } = {}) {
   const page = await openPage(t, url + path, options)
   await page.waitForSelector(".phx-connected")
   return page
+}
+
+// A dashboard without a browser around it, which would cost more than the server: joined as the client joins.
+async function joinDashboard(url) {
+  const answer = await fetch(`${url}/dashboard`)
+  const html = await answer.text()
+  const [, token] = html.match(/name="csrf-token" content="([^"]+)"/)
+  const [, id, session] = html.match(/<div id="([^"]+)" data-phx-main data-phx-session="([^"]+)"/)
+  const cookie = answer.headers.get("set-cookie").split(";")[0]
+  const socket = new WebSocket(`${url.replace("http", "ws")}/live/websocket?vsn=2.0.0`, { headers: { cookie } })
+  await once(socket, "open")
+  const payload = { url: `${url}/dashboard`, session, static: null, params: { _csrf_token: token } }
+  socket.send(JSON.stringify(["1", "1", `lv:${id}`, "phx_join", payload]))
+  const [reply] = await once(socket, "message")
+  assert.equal(JSON.parse(reply)[4].status, "ok")
+  return socket
+}
+
+// The time on a core that a process took in a while (proc(5): utime and stime, in hundredths of a second), by that while.
+async function cpuShare(pid, ms = 8000) {
+  const taken = () => {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+    return (Number(fields[11]) + Number(fields[12])) / 100
+  }
+  const [before, since] = [taken(), performance.now()]
+  await pause(ms)
+  return ((taken() - before) * 1000) / (performance.now() - since)
 }
 
 // The value of a series of /metrics.
@@ -154,6 +185,19 @@ test(`${MANY} running jobs scroll and filter without a dropped update`, async (t
   assert.deepEqual(shown.filter((step) => step >= updates[0]), updates)
   assert.ok(updates.length > 15, `${updates.length} updates`)
   await screenshot(page, "dashboard-many")
+})
+
+test("ten open dashboards cost the server less than 2 % of a core each while 200 jobs run", async (t) => {
+  const it = await manySlots()
+  t.after(() => cancelAll(it.url))
+  await submitMany(it.url, MANY, { steps: 10000, step_ms: 200 })
+  const alone = await cpuShare(it.process.pid)
+  const sockets = await Promise.all(Array.from({ length: 10 }, () => joinDashboard(it.url)))
+  t.after(() => sockets.forEach((socket) => socket.close()))
+  const open = await cpuShare(it.process.pid)
+  const each = (open - alone) / sockets.length
+  t.diagnostic(`${(100 * each).toFixed(2)} % of a core each`)
+  assert.ok(each < 0.02, `${(100 * each).toFixed(2)} % of a core each`)
 })
 
 test("the numbers agree with /metrics", async (t) => {

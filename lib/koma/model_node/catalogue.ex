@@ -36,6 +36,15 @@ defmodule Koma.ModelNode.Catalogue do
             stats: Stats.t() | nil,
             failures: non_neg_integer
           }
+
+    @doc "The row of a model node, of what its process knows of it."
+    @spec new(map) :: t
+    def new(%{ready_at: ready_at, started_at: started_at, doom: doom, phase: phase} = state) do
+      same = Map.take(state, [:spec, :phase, :order, :ready, :last_error, :stats, :failures])
+      error = if not Order.alive?(phase), do: doom
+      load_ms = ready_at && ready_at - started_at
+      struct!(__MODULE__, Map.merge(same, %{error: error, load_ms: load_ms}))
+    end
   end
 
   @doc "Starts the owner of the table."

@@ -8,6 +8,7 @@ defmodule Koma.ModelNode.OsProcess do
   """
 
   alias Koma.ModelNode.Output
+  alias Koma.Options
   alias Koma.Wire.{Frames, Messages}
 
   @enforce_keys [:port, :os_pid, :output]
@@ -24,25 +25,29 @@ defmodule Koma.ModelNode.OsProcess do
   # $1 is the file for stdout and stderr; the rest is the command. exec keeps the process id.
   @shell ~S(out=$1; shift; exec "$@" </dev/null >"$out" 2>&1)
 
-  @doc "Starts a command with additions to the environment, for a model node's name."
-  @spec start(String.t(), [String.t(), ...], [{String.t(), String.t()}]) :: t
-  def start(node, command, env) do
+  @doc "Starts the process of the model node with this name."
+  @spec start(String.t(), Options.t()) :: t
+  def start(node, %Options{} = options) do
     {:ok, output} = Output.start_link(node)
+    env = [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"}]
 
-    options = [
+    settings = [
       :binary,
       :stream,
       :exit_status,
       :nouse_stdio,
-      args: ["-c", @shell, "sh", Output.path(output) | command],
+      args: ["-c", @shell, "sh", Output.path(output) | command(options)],
       env: for({key, value} <- env, do: {to_charlist(key), to_charlist(value)})
     ]
 
-    port = Port.open({:spawn_executable, "/bin/sh"}, options)
+    port = Port.open({:spawn_executable, "/bin/sh"}, settings)
     os_pid = os_pid(port)
     if os_pid, do: Output.guard(output, os_pid)
     %__MODULE__{port: port, os_pid: os_pid, output: output}
   end
+
+  defp command(%Options{node_command: nil, python: python}), do: [python, "-m", "koma.port"]
+  defp command(%Options{node_command: command}), do: command
 
   # nil when it is dead already; its exit status is then on the way.
   defp os_pid(port) do

@@ -168,7 +168,7 @@ defmodule Koma.ModelNode.Server do
   # --- phases
 
   defp start_process(state) do
-    process = OsProcess.start(state.spec.name, command(state.options), env(state.options))
+    process = OsProcess.start(state.spec.name, state.options)
     state = %{state | process: process, started_at: now(), ready_at: nil, stats: nil}
     state = %{state | doom: nil, served: false, flushing: false, next_spec: state.spec}
 
@@ -177,11 +177,6 @@ defmodule Koma.ModelNode.Server do
     |> timer(state.options.hello_timeout_ms, :handshake)
     |> send_message(Handshake.hello(state.spec))
   end
-
-  defp command(%Options{node_command: nil, python: python}), do: [python, "-m", "koma.port"]
-  defp command(%Options{node_command: command}), do: command
-
-  defp env(options), do: [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"}]
 
   defp timeout(:handshake, state) do
     kill(state, "node_hung", "no answer in phase #{state.phase}")
@@ -426,18 +421,7 @@ defmodule Koma.ModelNode.Server do
   end
 
   defp publish(state) do
-    row = %Catalogue.Row{
-      spec: state.spec,
-      phase: state.phase,
-      order: state.order,
-      ready: state.ready,
-      last_error: state.last_error,
-      failures: state.failures
-    }
-
-    error = if not Order.alive?(state.phase), do: state.doom
-    load_ms = state.ready_at && state.ready_at - state.started_at
-    Catalogue.put(%{row | error: error, load_ms: load_ms, stats: state.stats})
+    state |> Map.from_struct() |> Catalogue.Row.new() |> Catalogue.put()
     state
   end
 
