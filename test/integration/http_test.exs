@@ -308,6 +308,16 @@ defmodule Koma.HTTPTest do
       end
     end
 
+    test "is a page that may load from this server only", %{port: port} do
+      assert {200, headers, body} = http(port, "GET", "/")
+      assert headers["content-type"] == "text/html; charset=utf-8"
+      assert headers["content-security-policy"] =~ "default-src 'none'; script-src 'self';"
+      assert headers["content-security-policy"] =~ "trusted-types 'none'"
+      assert headers["x-frame-options"] == "DENY"
+      refute body =~ ~r/<script(?![^>]* src=)|<style| style=| on[a-z]+=|https?:/
+      assert {405, _, _} = http(port, "POST", "/")
+    end
+
     test "tells models and health", %{port: port} do
       assert [%{"family" => "toy", "tasks" => %{"toy.run" => _}}] =
                json(http(port, "GET", "/v1/models"))

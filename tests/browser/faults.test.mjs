@@ -30,8 +30,8 @@ test("a model node that is killed: the page shows the retry, then the result", a
 
 test("a server that is killed in the middle of a video: the page says so, reconnects, and the same job ends on it", async (t) => {
   const server = await fullServer()
-  let numbers
-  const prepare = (page) => (numbers = listen(page, (topic) => topic.startsWith("job:")))
+  let sockets
+  const prepare = (page) => (sockets = listen(page, (topic) => topic.startsWith("job:")))
   const page = await openStudio(t, server.url, "video", { expected: GONE, prepare })
   await film(page, 100)
   await server.kill()
@@ -45,5 +45,5 @@ test("a server that is killed in the middle of a video: the page says so, reconn
   await newest(page).getByText(/The model stopped|Number \d+ in the queue|Getting ready|Waiting for the model/).first().waitFor()
   const job = await completed(page)
   await job.locator("video").waitFor()
-  assertGapless(numbers)
+  assertGapless(sockets.flat())
 })

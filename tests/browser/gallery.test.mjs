@@ -51,13 +51,19 @@ test("a picture is used as the first image of a video", async (t) => {
   const page = await openStudio(t, url, "gallery")
   await tile(page, "a lamp to film").getByText("Use in").click()
   await tile(page, "a lamp to film").getByRole("button", { name: "Video" }).click()
-  await current(page).getByText("From the gallery").waitFor()
+  await current(page).getByText("From earlier work").waitFor()
   await current(page).getByLabel("Prompt", { exact: true }).fill("the lamp swings")
   await current(page).getByLabel("Steps").fill("2")
   await current(page).getByRole("button", { name: "Make the video" }).click()
   await completed(page)
-  const [job] = await ask(url, "/v1/jobs?limit=1")
-  assert.equal(job.inputs.image, outputs[0].artifact)
+  const inputs = async () => (await ask(url, "/v1/jobs?limit=1"))[0].inputs
+  assert.deepEqual(await inputs(), { image: outputs[0].artifact })
+
+  await current(page).getByRole("button", { name: "Remove" }).click()
+  await newest(page).getByRole("button", { name: "New seed" }).click()
+  await current(page).locator("article.job").nth(1).waitFor()
+  await completed(page)
+  assert.deepEqual(await inputs(), { image: outputs[0].artifact }, "again with its input")
 })
 
 test("a download has the bytes of the result", async (t) => {

@@ -14,15 +14,15 @@ async function tell(page) {
 
 test("a video becomes a caption, an image and a video; a reload finds them again", async (t) => {
   const { url } = await fullServer()
-  let numbers
-  const prepare = (page) => (numbers = listen(page, (topic) => topic.startsWith("pipeline:")))
+  let sockets
+  const prepare = (page) => (sockets = listen(page, (topic) => topic.startsWith("pipeline:")))
   const page = await openStudio(t, url, "story", { viewport: { width: 1920, height: 1080 }, prepare })
   await tell(page)
   for (const index of [0, 1, 2]) await completed(page, stages(page).nth(index))
   const { lengths, previews } = await recorded(page)
   assert.ok(lengths.length >= 3)
   assert.ok(previews >= 8, `${previews} previews in two stages`)
-  assertGapless(numbers)
+  assertGapless(sockets.flat())
   const player = stages(page).nth(2).locator("video")
   await player.evaluate((video) => video.play())
   assert.ok((await player.evaluate(({ duration }) => duration)) > 1)

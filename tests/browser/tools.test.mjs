@@ -18,7 +18,7 @@ test("Understand: a video is dropped, the answer grows while it is made, and is 
   const job = await completed(page)
   const { lengths } = await recorded(page)
   assert.ok(lengths.length >= 3, `the text had the lengths ${lengths}`)
-  assert.deepEqual(lengths, lengths.toSorted((a, b) => a - b))
+  assert.deepEqual(lengths, [...lengths].sort((a, b) => a - b))
   assert.equal((await job.locator(".answer").textContent()).length, lengths.at(-1))
   await job.getByText("AI-generated").waitFor()
   await assertAccessible(page)

@@ -14,6 +14,9 @@ defmodule Koma.HTTP.Studio do
 
   EEx.function_from_file(:defp, :shell, Path.join(__DIR__, "studio.html.eex"), [:assigns])
 
+  # Fetched at once, not one after the other as they name each other.
+  @modules "priv/static/studio/*.js" |> Path.wildcard() |> Enum.map(&Path.basename/1)
+
   # No script of the Studio makes markup from text: what tries is refused by the browser.
   @directives ["require-trusted-types-for 'script'", "trusted-types 'none'"]
 
@@ -25,7 +28,12 @@ defmodule Koma.HTTP.Studio do
 
   @impl true
   def handle(:page, _get, req, _caller) do
-    {:ok, Page.html(req, shell(%{version: version(), keys?: Access.keys?()}), @directives)}
+    {:ok,
+     Page.html(
+       req,
+       shell(%{version: version(), keys?: Access.keys?(), modules: @modules}),
+       @directives
+     )}
   end
 
   defp version, do: :koma |> Application.spec(:vsn) |> to_string()

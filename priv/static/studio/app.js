@@ -116,7 +116,7 @@ function targets(output) {
 function useIn(view, output) {
   if (output.text !== undefined) return view instanceof Tool && view.takesText() ? () => view.useText(output.text) : null
   const zone = zonesOf(view).find(({ types }) => output.artifact && types.includes(output.media_type))
-  return zone ? () => zone.putArtifact(output) : null
+  return zone ? () => zone.putArtifact(output.artifact, zone.inputFor(output.media_type)) : null
 }
 
 /** @param {Tool | Story | Gallery} view @returns {import("./drop.js").DropZone[]} */
@@ -135,6 +135,8 @@ function holdsFiles(/** @type {DataTransfer | null} */ data) {
 
 function showConnection() {
   const { state } = connection
+  // A key that was taken away looks like a lost connection; HTTP tells the difference.
+  if (state === "lost" && key()) api.models().catch(() => {})
   const words = { connecting: "Connecting", connected: "Connected", lost: "Reconnecting" }[state] ?? state
   get("status").dataset.state = state
   setText(get("status"), words)

@@ -2,7 +2,7 @@
 // Where a file goes in: chosen, dropped or pasted, checked, uploaded at once with its progress, shown.
 import { KomaError, upload } from "./api.js"
 import { el, setText, uniqueId } from "./dom.js"
-import { sourced } from "./media.js"
+import { artifactUrl, mediaOf, sourced } from "./media.js"
 import { humanize, mediaNames, size } from "./words.js"
 
 /** @typedef {{name: string, media_types: string[], required: boolean, description: string}} Input */
@@ -58,13 +58,17 @@ export class DropZone {
     this.uploading.catch((error) => signal.aborted || this.#refuse(error))
   }
 
-  /** Takes what is on the server already. @param {{artifact: string, url: string, media_type: string, bytes?: number}} output */
-  putArtifact({ artifact, url, media_type, bytes }) {
+  /** Takes what is on the server already, for the input of that name. @param {string} artifact @param {string} name */
+  putArtifact(artifact, name) {
     this.clear()
-    this.#show("From the gallery", bytes ?? 0)
-    this.#picture(media_type, url)
-    this.uploading = Promise.resolve([this.#input(media_type).name, artifact])
-    this.progress.hidden = true
+    this.#show("From earlier work", 0)
+    this.#picture(mediaOf(name), artifactUrl(artifact))
+    this.uploading = Promise.resolve([name, artifact])
+  }
+
+  /** The name of the input that a file of this type goes into. @param {string} type */
+  inputFor(type) {
+    return (this.inputs.find(({ media_types }) => media_types?.includes(type)) ?? this.inputs[0]).name
   }
 
   clear() {
@@ -111,18 +115,13 @@ export class DropZone {
     const onprogress = (/** @type {number} */ share) => (this.progress.value = share)
     const { id } = await upload(file, { signal, onprogress })
     this.progress.hidden = true
-    return [this.#input(file.type).name, id]
+    return [this.inputFor(file.type), id]
   }
 
   /** @param {KomaError} error */
   #refuse(error) {
     this.clear()
     this.setError(error.message)
-  }
-
-  /** @param {string} type */
-  #input(type) {
-    return this.inputs.find(({ media_types }) => media_types?.includes(type)) ?? this.inputs[0]
   }
 
   /** @param {string} name @param {number} bytes */
@@ -138,8 +137,8 @@ export class DropZone {
   /** @param {string} type @param {string} url */
   #picture(type, url) {
     this.shownUrl = url
-    if (type.startsWith("image/")) this.thumb.replaceChildren(sourced(el("img", { alt: "" }), url))
-    if (type.startsWith("video/")) this.thumb.replaceChildren(sourced(el("video", { muted: true, preload: "metadata", "aria-hidden": "true", tabIndex: -1 }), url))
+    if (type.startsWith("image")) this.thumb.replaceChildren(sourced(el("img", { alt: "" }), url))
+    if (type.startsWith("video")) this.thumb.replaceChildren(sourced(el("video", { muted: true, preload: "metadata", "aria-hidden": "true", tabIndex: -1 }), url))
   }
 
   #draw() {

@@ -41,14 +41,16 @@ export class Form {
     return this.families[Math.max(0, this.model.selectedIndex)]
   }
 
-  /** Shows what an earlier job had. @param {{model: string, params: Record<string, any>}} job */
-  fill({ model, params }) {
+  /** Shows what an earlier job had. @param {{model: string, params: Record<string, any>, inputs: Record<string, string>}} job */
+  fill({ model, params, inputs }) {
     const index = this.families.findIndex(({ family }) => family === model)
     if (index >= 0 && index !== this.model.selectedIndex) {
       this.model.selectedIndex = index
       this.#build()
     }
     for (const field of this.fields) if (field.name in params) field.set(params[field.name])
+    for (const zone of this.zones) zone.clear()
+    for (const [name, artifact] of Object.entries(inputs)) this.zones.find((zone) => zone.takes(name))?.putArtifact(artifact, name)
   }
 
   /** Checks, waits for uploads, submits; says what is wrong where it is. */

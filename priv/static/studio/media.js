@@ -29,3 +29,13 @@ export function local(url) {
   if (!fetched.has(url)) fetched.set(url, blob(url).then((bytes) => URL.createObjectURL(bytes)))
   return /** @type {Promise<string>} */ (fetched.get(url))
 }
+
+/** @param {string} id of an artifact */
+export function artifactUrl(id) {
+  return `/v1/artifacts/${encodeURIComponent(id)}`
+}
+
+/** What an input takes, by its name: an artifact does not tell before it is fetched. @param {string} name */
+export function mediaOf(name) {
+  return ["video", "image"].find((kind) => name.includes(kind)) ?? ""
+}

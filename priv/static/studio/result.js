@@ -2,7 +2,7 @@
 // What a job has made: pictures, videos and texts, each labelled as made by a machine, and what they were made from.
 import { download, menu } from "./actions.js"
 import { el } from "./dom.js"
-import { sourced } from "./media.js"
+import { artifactUrl, mediaOf, sourced } from "./media.js"
 import { duration, humanize, size, taskWords, when } from "./words.js"
 
 const SMALL = 8_000_000 // bytes of a video that is loaded before anybody plays it
@@ -36,14 +36,15 @@ function sized(meta) {
 
 /** The files that went in, small. @param {{inputs?: Record<string, string>}} job */
 export function sources({ inputs = {} }) {
-  const shown = Object.entries(inputs).map(([name, id]) => source(name, `/v1/artifacts/${encodeURIComponent(id)}`))
+  const shown = Object.entries(inputs).map(([name, id]) => source(name, artifactUrl(id)))
   return shown.length ? el("div.sources", {}, ...shown) : null
 }
 
 /** @param {string} name of the input @param {string} url */
 function source(name, url) {
-  if (name.includes("video")) return sourced(el("video", { muted: true, preload: "metadata", "aria-label": "The video that was given" }), url)
-  return name.includes("image") ? sourced(el("img", { alt: "The image that was given", loading: "lazy" }), url) : el("span.muted", {}, humanize(name))
+  const kind = mediaOf(name)
+  if (kind === "video") return sourced(el("video", { muted: true, preload: "metadata", "aria-label": "The video that was given" }), url)
+  return kind === "image" ? sourced(el("img", { alt: "The image that was given", loading: "lazy" }), url) : el("span.muted", {}, humanize(name))
 }
 
 /** What was asked for, in one line. @param {any} job */

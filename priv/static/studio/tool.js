@@ -37,15 +37,10 @@ export class Tool {
     this.show(job).element.scrollIntoView({ block: "nearest" })
   }
 
-  /** Runs the same again. @param {any} job @param {{newSeed: boolean}} options */
-  async again(job, { newSeed }) {
-    const params = newSeed ? { ...job.params, seed: null } : job.params
-    this.form.fill({ model: job.model, params })
-    try {
-      await this.submit({ model: job.model, params, inputs: job.inputs })
-    } catch (error) {
-      this.form.showError(/** @type {any} */ (error))
-    }
+  /** Runs the same again, by the form, so that it can be changed afterwards. @param {any} job @param {{newSeed: boolean}} options */
+  again(job, { newSeed }) {
+    this.form.fill(newSeed ? { ...job, params: { ...job.params, seed: null } } : job)
+    this.form.send()
   }
 
   /** Whether the form has a prompt. */

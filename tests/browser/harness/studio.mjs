@@ -47,17 +47,19 @@ export async function recorded(page) {
   return page.evaluate(() => ({ previews: window.recorded.previews.size, lengths: [...window.recorded.lengths] }))
 }
 
-// The numbers of the events that come for one topic over all sockets of the page, in the order of their coming.
+// The numbers of the events of the topics that fit, in the order of their coming: one list for each socket that the page opens.
 export function listen(page, topic) {
-  const numbers = []
-  page.on("websocket", (socket) =>
+  const sockets = []
+  page.on("websocket", (socket) => {
+    const numbers = []
+    sockets.push(numbers)
     socket.on("framereceived", ({ payload }) => {
       if (typeof payload !== "string") return
       const [, , about, , body] = JSON.parse(payload)
       if (body?.seq && topic(about)) numbers.push(body.seq)
-    }),
-  )
-  return numbers
+    })
+  })
+  return sockets
 }
 
 export function assertGapless(numbers) {

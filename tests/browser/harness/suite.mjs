@@ -19,5 +19,5 @@ export function server(name, environment) {
 // The three real families with their small checkpoints.
 export const fullServer = () => server("full", { KOMA_MODELS: "all" })
 
-// The toy family alone: starts in seconds.
-export const toyServer = () => server("toy", { KOMA_MODELS: "toy" })
+// The toy family alone: starts in seconds. A reload takes as long as it takes.
+export const toyServer = () => server("toy", { KOMA_MODELS: "toy", KOMA_ABSENCE_MS: "60000" })
