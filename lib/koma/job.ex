@@ -17,6 +17,10 @@ defmodule Koma.Job do
   @doc "Checks, admits, stores and starts a job: see docs/internals.md."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def submit(request, %Caller{} = caller) do
+    Telemetry.span(:job, fn -> accept(request, caller) end)
+  end
+
+  defp accept(request, caller) do
     case Request.build(request, caller) do
       {:ok, record} -> record |> enter(caller) |> count_refusal(record.model)
       {:error, error} -> count_refusal({:error, error}, nil)

@@ -2,7 +2,7 @@ defmodule Koma.Queue do
   @moduledoc "The queues, one per family: admission, order, position and estimated wait."
   use Supervisor
 
-  alias Koma.{Access, Error, Options}
+  alias Koma.{Access, Error, Options, Telemetry}
   alias Koma.Queue.{Cost, Server, Ticket}
 
   @registry Koma.Queue.Registry
@@ -22,7 +22,9 @@ defmodule Koma.Queue do
   The promise ends when the job enqueues itself or the calling process dies.
   """
   @spec admit(family :: String.t(), Ticket.t()) :: :ok | {:error, Error.t()}
-  def admit(family, ticket), do: call(family, {:admit, ticket})
+  def admit(family, ticket) do
+    Telemetry.span(:queue, fn -> call(family, {:admit, ticket}) end)
+  end
 
   @doc """
   Lets the calling job process wait. When its turn has come it gets `{:dispatch, lease}` with a
@@ -30,7 +32,9 @@ defmodule Koma.Queue do
   gets `{:place, place}` when that changed (`Koma.Queue.News`).
   """
   @spec enqueue(String.t(), Ticket.t()) :: place
-  def enqueue(family, ticket), do: call(family, {:enqueue, ticket})
+  def enqueue(family, ticket) do
+    Telemetry.span(:queue, fn -> call(family, {:enqueue, ticket}) end)
+  end
 
   @doc "A job of this work held a slot for so many ms: later estimates get better."
   @spec measured(String.t(), Cost.work(), non_neg_integer) :: :ok

@@ -9,7 +9,7 @@ defmodule Koma.Scheduler do
   """
   use GenServer
 
-  alias Koma.ModelNode
+  alias Koma.{ModelNode, Telemetry}
   alias Koma.Scheduler.{Lease, Placement}
 
   @type mode :: :shared | :alone
@@ -30,7 +30,9 @@ defmodule Koma.Scheduler do
   """
   @spec claim(String.t(), String.t(), pid, mode) :: {:ok, Lease.t()} | :none
   def claim(family, id, job, mode) do
-    GenServer.call(__MODULE__, {:claim, family, id, job, mode}, :infinity)
+    Telemetry.span(:scheduler, fn ->
+      GenServer.call(__MODULE__, {:claim, family, id, job, mode}, :infinity)
+    end)
   end
 
   @doc "The job of this family that waits to run alone waits no longer."

@@ -61,6 +61,19 @@ defmodule Koma.Telemetry do
     :ok
   end
 
+  @doc "Does something on the road of a job, for `part` of it, and tells how long it took."
+  @spec span(part :: atom, (() -> result)) :: result when result: var
+  def span(part, work) do
+    began = System.monotonic_time()
+    result = work.()
+    spent(part, System.convert_time_unit(System.monotonic_time() - began, :native, :microsecond))
+    result
+  end
+
+  @doc "So many µs were spent in a part of the road of a job."
+  @spec spent(part :: atom, non_neg_integer) :: :ok
+  def spent(part, us), do: execute([:koma, :road, :span], %{us: us}, %{part: part})
+
   if @strict do
     defp check(event, measurements, metadata), do: Events.check!(event, measurements, metadata)
   else

@@ -80,16 +80,7 @@ defmodule Koma.Channel.Server do
 
   @impl true
   def handle_info({:koma_push, message, size}, %__MODULE__{} = state) do
-    {status, response, pushes, inner} =
-      case state.module.handle_in(message.event, message.payload, state.state) do
-        {:ok, response, inner} -> {:ok, response, [], inner}
-        {:ok, response, pushes, inner} -> {:ok, response, pushes, inner}
-        {:error, error, inner} -> {:error, Channel.refusal(error), [], inner}
-      end
-
-    state = push(%__MODULE__{state | state: inner}, pushes)
-    tell(state, {:reply, reply(state, message.ref, status, response), size})
-    {:noreply, state}
+    {:noreply, Telemetry.span(:channel, fn -> answer(state, message, size) end)}
   end
 
   def handle_info(:koma_written, %__MODULE__{} = state) do
@@ -110,6 +101,19 @@ defmodule Koma.Channel.Server do
   defp refuse(state, message, error, response) do
     count(state, [:koma, :channel, :refused], %{code: error.code})
     tell(state, {:refused, reply(state, message.ref, :error, response)})
+    state
+  end
+
+  defp answer(state, message, size) do
+    {status, response, pushes, inner} =
+      case state.module.handle_in(message.event, message.payload, state.state) do
+        {:ok, response, inner} -> {:ok, response, [], inner}
+        {:ok, response, pushes, inner} -> {:ok, response, pushes, inner}
+        {:error, error, inner} -> {:error, Channel.refusal(error), [], inner}
+      end
+
+    state = push(%__MODULE__{state | state: inner}, pushes)
+    tell(state, {:reply, reply(state, message.ref, status, response), size})
     state
   end
 

@@ -92,6 +92,10 @@ defmodule Koma.Metrics.Definitions do
     {:koma_redis_failures_total, :counter, [], "How often Redis went down."},
     {:koma_store_adopted_total, :counter, [], "Jobs of gateways that were gone, taken over."},
     {:koma_store_fenced_total, :counter, [], "Jobs that another gateway has taken over."},
+    # the road
+    {:koma_road_spans_total, :counter, [:part],
+     "Parts of the road that jobs went; see the event of the same name."},
+    {:koma_road_microseconds_total, :counter, [:part], "Time in them, in µs."},
     # the BEAM
     {:koma_beam_memory_bytes, :gauge, [:kind], "Memory of the gateway."},
     {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},

@@ -29,7 +29,8 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :store, :adopted],
       [:koma, :store, :fenced],
       [:koma, :redis, :changed],
-      [:koma, :redis, :answered]
+      [:koma, :redis, :answered],
+      [:koma, :road, :span]
     ]
   end
 
@@ -115,6 +116,12 @@ defmodule Koma.Metrics.Recorder do
 
   defp count(:redis, :answered, %{duration_ms: ms}, %{outcome: outcome}) do
     Table.observe_ms(:koma_redis_round_trip_seconds, [Atom.to_string(outcome)], ms)
+  end
+
+  defp count(:road, :span, %{us: us}, %{part: part}) do
+    labels = [Atom.to_string(part)]
+    Table.add(:koma_road_spans_total, labels)
+    Table.add(:koma_road_microseconds_total, labels, us)
   end
 
   defp count(:store, :collected, %{bytes: bytes}, _none) do

@@ -7,7 +7,7 @@ defmodule Koma.ModelNode.Pending do
   is deleted when it does.
   """
 
-  alias Koma.Error
+  alias Koma.{Error, Telemetry}
   alias Koma.Wire.Messages.{Done, Failed, Submit}
 
   defstruct jobs: %{}, refs: %{}
@@ -16,7 +16,8 @@ defmodule Koma.ModelNode.Pending do
           job: pid | :abandoned,
           ref: reference,
           attempt: pos_integer,
-          output_dir: Path.t()
+          output_dir: Path.t(),
+          since: integer
         }
   @type t :: %__MODULE__{jobs: %{String.t() => entry}, refs: %{reference => String.t()}}
 
@@ -32,7 +33,15 @@ defmodule Koma.ModelNode.Pending do
   @spec put(t, Submit.t(), pid) :: t
   def put(%__MODULE__{} = pending, %Submit{id: id} = submit, job) do
     ref = Process.monitor(job)
-    entry = %{job: job, ref: ref, attempt: submit.attempt, output_dir: submit.output_dir}
+
+    entry = %{
+      job: job,
+      ref: ref,
+      attempt: submit.attempt,
+      output_dir: submit.output_dir,
+      since: now_us()
+    }
+
     %{pending | jobs: Map.put(pending.jobs, id, entry), refs: Map.put(pending.refs, ref, id)}
   end
 
@@ -62,6 +71,7 @@ defmodule Koma.ModelNode.Pending do
   def message(%__MODULE__{jobs: jobs} = pending, id, %module{} = message) do
     case jobs do
       %{^id => entry} ->
+        measure(entry, message)
         tell(entry, id, message)
         if module in [Done, Failed], do: {:ended, delete(pending, id)}, else: {:going_on, pending}
 
@@ -80,6 +90,16 @@ defmodule Koma.ModelNode.Pending do
 
     new()
   end
+
+  # What the gateway and the pipe add to what the model node needed.
+  defp measure(%{since: since}, %Done{timings: %{"total_ms" => total_ms}}) do
+    Telemetry.spent(:model_node, now_us() - since)
+    Telemetry.spent(:runtime, round(total_ms * 1000))
+  end
+
+  defp measure(_entry, _message), do: :ok
+
+  defp now_us, do: System.monotonic_time(:microsecond)
 
   defp tell(%{job: :abandoned} = entry, _id, message) do
     if ends?(message), do: remove_outputs(entry.output_dir)

@@ -95,7 +95,7 @@ defmodule Koma.Socket.Handler do
 
   @impl true
   def websocket_handle({type, bytes}, connection) when type in [:text, :binary] do
-    connection |> Connection.frame(type, bytes) |> rest()
+    Telemetry.span(:socket, fn -> Connection.frame(connection, type, bytes) end) |> rest()
   end
 
   # Pings and pongs; Cowboy has answered the pings.

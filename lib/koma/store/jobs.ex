@@ -4,7 +4,7 @@ defmodule Koma.Store.Jobs do
   of others by `Koma.Store.Disk`, or by `Koma.Store.Redis` where a Redis is configured.
   """
 
-  alias Koma.{Error, Options, Store}
+  alias Koma.{Error, Options, Store, Telemetry}
   alias Koma.Job.{Event, Record}
   alias Koma.Store.{Backend, Memory}
 
@@ -18,15 +18,21 @@ defmodule Koma.Store.Jobs do
   """
   @spec accept(Record.t(), max_jobs :: pos_integer | nil) ::
           :ok | :too_many | {:error, Error.t()}
-  def accept(%Record{} = record, max_jobs \\ nil), do: backend().accept(record, max_jobs)
+  def accept(%Record{} = record, max_jobs \\ nil) do
+    Telemetry.span(:store, fn -> backend().accept(record, max_jobs) end)
+  end
 
   @doc "Stores a job that is accepted and ended in one; when this returns `:ok` it is stored."
   @spec accept_ended(Record.t(), [Event.t()]) :: :ok | {:error, Error.t()}
-  def accept_ended(%Record{} = record, events), do: backend().accept_ended(record, events)
+  def accept_ended(%Record{} = record, events) do
+    Telemetry.span(:store, fn -> backend().accept_ended(record, events) end)
+  end
 
   @doc "Stores an event and its effect; see `c:Koma.Store.Backend.append/2`."
   @spec append(Record.t(), Event.t()) :: :ok | :later | :fenced
-  def append(%Record{} = record, %Event{} = event), do: backend().append(record, event)
+  def append(%Record{} = record, %Event{} = event) do
+    Telemetry.span(:store, fn -> backend().append(record, event) end)
+  end
 
   @doc "Forgets finished jobs; when this returns they do not come back after a restart."
   @spec forget([String.t()]) :: :ok

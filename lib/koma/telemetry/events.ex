@@ -82,6 +82,11 @@ defmodule Koma.Telemetry.Events do
     {[:koma, :cache, :found],
      "A request was answered by a result of another gateway; it was counted as a miss before.",
      [:count], []},
+    {[:koma, :road, :span],
+     "Something on the road of a job took so many µs. Parts hold others: `socket` a frame of a client, `channel` a push and " <>
+       "its answer, `job` in it from a request to an accepted job; `queue`, `store` and " <>
+       "`scheduler` a call of each; `model_node` from the dispatch of a job to its result, " <>
+       "`runtime` of that what its model node tells.", [:us], [:part]},
     {[:koma, :store, :compacted], "The journal of jobs was written anew.",
      [:bytes_before, :bytes_after], []},
     {[:koma, :store, :adopted], "So many jobs of gateways that are gone go on here.", [:jobs],

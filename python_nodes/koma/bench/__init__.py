@@ -1,1 +1,16 @@
-"""Measurements of a running Koma: ``python -m koma.bench`` prints them and writes ``docs/benchmarks.md``."""
+"""Measurements of Koma beside its alternatives: ``make bench``; what they found is in ``docs/benchmarks.md``.
+
+__main__   the sections of a run, one after another; each leaves ``out/bench/<section>.json``
+plan       how much is measured, and the seed of everything random
+finding    what a section found: tables, bars (what was demanded), plots
+page       findings -> docs/benchmarks.md
+plots      findings -> PNG, with matplotlib (runs in .venv-bench)
+servers    Koma for a measurement
+road       the road itself, without model time: Koma, LitServe, Ray Serve, FastAPI
+batching   Poisson arrivals: Koma, whole-request batches, one at a time
+workload   requests of the three families, drawn from a seed
+stock      the stock pipelines in a process of their own
+table      the three-model table
+scale      sockets, fan-out, a long queue, peers, large files
+start      cold start and memory
+"""

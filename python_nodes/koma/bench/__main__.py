@@ -1,58 +1,88 @@
-"""``python -m koma.bench``: start servers, measure, print the tables and write ``docs/benchmarks.md``."""
+"""``python -m koma.bench``: measure section by section, print the tables, write ``docs/benchmarks.md``.
+
+The environment says what (``make bench ONLY=road,scale QUICK=1 SEED=7``). A section that fails is told and
+the others go on; what was measured before is kept, so that a run can be taken up again. A quick run writes to
+``out/bench-quick`` only.
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import random
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 
-from koma.bench import machine, memory, road
-from koma.bench.report import replace_part, table
-from koma.cli.server_process import ServerProcess, home
+from koma.bench import environment, machine, page
+from koma.bench.batching import section as batching
+from koma.bench.finding import Finding
+from koma.bench.plan import Plan
+from koma.bench.road import section as road
+from koma.bench.scale import section as scale
+from koma.bench.start import section as start
+from koma.bench.table import section as table
+from koma.cli.server_process import home
 
-QUICK = bool(os.environ.get("QUICK"))
-PLAN = {1: 200, 32: 1000, 256: 2000} if QUICK else {1: 1000, 32: 5000, 256: 10000}
-
-
-def measure_road() -> str:
-    """Jobs per second and latency through the whole road with the toy family."""
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), "toy") as server:
-        server.wait_ready()
-        found = road.rates(server.url, PLAN)
-    rows = [
-        [str(r.in_flight), str(r.jobs), f"{r.per_second:.0f}", f"{r.p50_ms:.1f}", f"{r.p99_ms:.1f}"]
-        for r in found
-    ]
-    return table(["in flight", "jobs", "jobs/s", "p50 ms", "p99 ms"], rows)
+SECTIONS: dict[str, Callable[[Plan], Finding]] = {
+    "road": road.measure,
+    "batching": batching.measure,
+    "table": table.measure,
+    "scale": scale.measure,
+    "start": start.measure,
+}
 
 
-def measure_memory() -> str:
-    """Memory of the idle system with the default model nodes."""
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), "all") as server:
-        server.wait_ready(300)
-        found = memory.measure(server.pid)
-    rows = [[item.name, f"{item.mebibytes:.0f}"] for item in found]
-    return table(["process", "MiB (Pss)"], [*rows, ["total", f"{sum(i.mebibytes for i in found):.0f}"]])
+def main() -> int:
+    """Run the sections that are asked for; returns 1 where one failed."""
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(SECTIONS)
+    unknown = sorted(set(only) - set(SECTIONS))
+    if unknown:
+        print(f"ONLY={unknown[0]} is no section; there are: {', '.join(SECTIONS)}")
+        return 2
+    plan = _plan()
+    about = machine.describe().line()
+    print(f"{about}\nseed {plan.seed}{', quick' if plan.quick else ''}; findings in {plan.out}", flush=True)
+    failed = [name for name in only if not _run(name, plan, about)]
+    environment.draw_plots(plan)
+    for name in failed:
+        print(f"section {name} FAILED; `make bench ONLY={name}` measures it again", flush=True)
+    return 1 if failed else 0
 
 
-def main() -> None:
-    """Run every measurement and write the report."""
-    page = home() / "docs" / "benchmarks.md"
-    head = f"{date.today()}, {machine.describe().line()}. Command: `make bench`."
-    parts = {
-        "road": "## The road: no-op jobs over one WebSocket\n\n" + measure_road(),
-        "memory": "## Memory of the idle system\n\n" + measure_memory(),
-    }
-    for name, text in {"head": head, **parts}.items():
-        print(text, end="\n\n")
-        replace_part(page, name, text)
+def _plan() -> Plan:
+    quick = os.environ.get("QUICK", "") not in ("", "0")
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+    out = home() / "out" / ("bench-quick" if quick else "bench")
+    out.mkdir(parents=True, exist_ok=True)
+    return Plan(quick, seed, out)
 
 
-def _server(folder: Path, models: str) -> ServerProcess:
-    environment = {"KOMA_MODELS": models, "KOMA_LOG_LEVEL": "warning", "KOMA_QUEUE_LIMIT": "1024"}
-    return ServerProcess(folder, environment, folder / "server.log")
+def _run(name: str, plan: Plan, about: str) -> bool:
+    print(f"\n{name}", flush=True)
+    began = time.monotonic()
+    try:
+        finding = SECTIONS[name](plan)
+    except Exception:
+        traceback.print_exc()
+        return False
+    finding.seconds = time.monotonic() - began
+    finding.command = f"make bench ONLY={name} SEED={plan.seed}" + (" QUICK=1" if plan.quick else "")
+    finding.date, finding.machine = f"{date.today()}, {_commit()}", about
+    finding.write(plan.out)
+    text = page.part(finding, environment.available())
+    print(text, flush=True)
+    page.replace_part(plan.page, name, text)
+    return True
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=home(), capture_output=True, text=True, check=False)
+    return f"commit {done.stdout.strip() or 'unknown'}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Memory of the idle system: the gateway and its model nodes."""
+"""Memory of a server: the gateway and its model nodes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class Resident:
     mebibytes: float
 
 
+def processes(server: int) -> dict[int, str]:
+    """Return pid -> name of the gateway (``beam.smp``) and the model nodes (``koma:<family>``)."""
+    tree = process_tree(server)
+    return {pid: name for pid, name in tree.items() if name == "beam.smp" or name.startswith("koma:")}
+
+
 def measure(server: int) -> list[Resident]:
-    """Measure the gateway (``beam.smp``) and the model nodes (``koma:<family>``) below process ``server``."""
-    named = {
-        pid: name
-        for pid, name in process_tree(server).items()
-        if name == "beam.smp" or name.startswith("koma:")
-    }
-    found = [Resident(name, proportional_bytes(pid) / MEBIBYTE) for pid, name in named.items()]
+    """Measure the processes of the server whose process id is ``server``."""
+    found = [Resident(name, proportional_bytes(pid) / MEBIBYTE) for pid, name in processes(server).items()]
     return sorted(found, key=lambda item: item.name)

@@ -1,0 +1,1 @@
+"""The alternatives, each with the no-op of its own documentation: one worker, nothing stored."""
