@@ -106,7 +106,7 @@ defmodule Koma.Job do
     pid = Processes.start(record, submitter)
     Keeper.watch(record.id, pid)
 
-    case live(record.id, &Server.get(&1, record.id), &Record.to_map/1) do
+    case live(record.id, &Server.accepted(&1, record.id), &Record.to_map/1) do
       {:ok, job} -> job
       # Ended and forgotten already.
       {:error, _not_found} -> Record.to_map(record)

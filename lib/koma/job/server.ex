@@ -25,7 +25,7 @@ defmodule Koma.Job.Server do
 
   @enforce_keys [:record, :attempt, :members]
   defstruct [:record, :attempt, :members, :lease, :ref, :preview, :queued_at, :started_at] ++
-              [total: 0, story: %Story{}]
+              [:place, total: 0, story: %Story{}]
 
   @type t :: %__MODULE__{record: Record.t(), attempt: non_neg_integer, members: Members.t()}
 
@@ -47,6 +47,10 @@ defmodule Koma.Job.Server do
   @doc "The job as clients see it; this and what follows answer `:ended` for jobs that have."
   @spec get(GenServer.server(), Members.id()) :: map | :ended
   def get(run, id), do: ask(run, {:get, id})
+
+  @doc "The job as it joined the queue, with the place that it was told: nobody has to count."
+  @spec accepted(GenServer.server(), Members.id()) :: map | :ended
+  def accepted(run, id), do: ask(run, {:accepted, id})
 
   @doc "Cancels the job; when this returns, it has ended."
   @spec cancel(GenServer.server(), Members.id()) :: :ok | :ended
@@ -104,6 +108,11 @@ defmodule Koma.Job.Server do
 
   def handle_call({:get, id}, _from, state), do: {:reply, to_map(state, id), state}
 
+  def handle_call({:accepted, id}, _from, state) do
+    position = if waits?(state), do: state.place["position"]
+    {:reply, Record.to_map(state.members[id].record, position), state}
+  end
+
   def handle_call({:cancel, id}, from, state) do
     state = depart(state, id, "cancelled", Error.new("cancelled", "The job was cancelled"))
     GenServer.reply(from, :ok)
@@ -122,7 +131,7 @@ defmodule Koma.Job.Server do
 
   def handle_info({:place, place}, %{record: record, lease: nil} = state)
       when record.state == "queued" do
-    {:noreply, emit(state, "queued", place)}
+    {:noreply, emit(%{state | place: place}, "queued", place)}
   end
 
   def handle_info({:place, _told_too_late}, state), do: {:noreply, state}
@@ -210,7 +219,7 @@ defmodule Koma.Job.Server do
   defp enqueue(%{record: record} = state) do
     ticket = Ticket.new(record, Retry.class(record, Options.get().max_attempts))
     place = Queue.enqueue(record.model, ticket)
-    emit(%{state | queued_at: now()}, "queued", place)
+    emit(%{state | queued_at: now(), place: place}, "queued", place)
   end
 
   # --- running
@@ -405,11 +414,11 @@ defmodule Koma.Job.Server do
     end
   end
 
-  defp position(%{record: %{state: "queued"} = record, lease: nil}) do
-    Queue.position(record.model, record.id)
+  defp position(%{record: record} = state) do
+    if waits?(state), do: Queue.position(record.model, record.id)
   end
 
-  defp position(_running), do: nil
+  defp waits?(%{record: record, lease: lease}), do: record.state == "queued" and lease == nil
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -22,6 +22,7 @@ defmodule Koma.Queue.Server do
     :update_ms,
     :timer,
     :depth,
+    :gap_ms,
     cost: Cost.new(),
     rate: Rate.new(),
     news: News.new(),
@@ -45,7 +46,7 @@ defmodule Koma.Queue.Server do
     {update_ms, bounds} = Keyword.pop!(options, :update_ms)
     Scheduler.attach(family)
     state = %__MODULE__{family: family, line: Line.new(bounds), update_ms: update_ms}
-    {:ok, %{state | paused: Pauses.paused?(family)}}
+    {:ok, %{state | gap_ms: update_ms, paused: Pauses.paused?(family)}}
   end
 
   @impl GenServer
@@ -169,8 +170,13 @@ defmodule Koma.Queue.Server do
 
   # --- news
 
+  # The positions of a hundred thousand jobs take a while, in which nobody is admitted: so at most
+  # a twentieth of the time goes into them.
   defp update(state) do
-    tell_all(state, News.due(state.news, Line.positions(state.line), state.update_ms, now()))
+    began = now()
+    due = News.due(state.news, Line.positions(state.line), state.update_ms, began)
+    state = tell_all(state, due)
+    %{state | gap_ms: max(state.update_ms, 20 * (now() - began))}
   end
 
   defp tell_all(state, places) do
@@ -197,7 +203,7 @@ defmodule Koma.Queue.Server do
   defp update_later(%{timer: nil} = state) do
     if Line.size(state.line) == 0,
       do: state,
-      else: %{state | timer: Process.send_after(self(), :update, state.update_ms)}
+      else: %{state | timer: Process.send_after(self(), :update, state.gap_ms)}
   end
 
   defp update_later(state), do: state

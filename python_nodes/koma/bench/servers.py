@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -22,12 +23,18 @@ _ENVIRONMENT = {"KOMA_LOG_LEVEL": "warning", "KOMA_QUEUE_LIMIT": "200000", "KOMA
 @contextmanager
 def koma(plan: Plan, models: str, name: str, **environment: str) -> Iterator[ServerProcess]:
     """Start Koma with ``models`` (as ``KOMA_MODELS``) and wait until it is ready; its log stays in ``out``."""
-    with TemporaryDirectory(prefix="koma-bench-") as folder:
-        settings = {**_ENVIRONMENT, "KOMA_MODELS": models, **environment}
-        log = plan.folder("logs") / f"{name}.log"
-        with ServerProcess(Path(folder), settings, log) as server:
-            server.wait_ready(READY_S)
-            yield server
+    with (
+        TemporaryDirectory(prefix="koma-bench-") as folder,
+        koma_cold(plan, models, folder, name, **environment) as server,
+    ):
+        server.wait_ready(READY_S)
+        yield server
+
+
+def koma_cold(plan: Plan, models: str, folder: str, name: str, **environment: str) -> ServerProcess:
+    """Return a server that is not started yet, with its data in ``folder``."""
+    settings = {**_ENVIRONMENT, "KOMA_MODELS": models, **environment}
+    return ServerProcess(Path(folder), settings, plan.folder("logs") / f"{name}.log")
 
 
 def metrics(url: str, name: str) -> dict[str, float]:
@@ -47,8 +54,6 @@ def total(url: str, name: str) -> float:
 
 def cpu_seconds(pids: Mapping[int, str]) -> dict[str, float]:
     """Return name -> processor time in seconds that processes of that name have used (Linux)."""
-    import os
-
     ticks = os.sysconf("SC_CLK_TCK")
     used: dict[str, float] = {}
     for pid, name in pids.items():
