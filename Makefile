@@ -55,7 +55,8 @@ format: ## format both languages
 	.venv/bin/ruff format python_nodes tests
 	.venv/bin/ruff check --fix-only python_nodes tests
 
-bench: setup ## measure; see docs/benchmarks.md
+bench: ## measure; ONLY=road,table some sections, QUICK=1 less, SEED=7 the same again; see docs/benchmarks.md
+	@scripts/setup.sh bench
 	@mix compile --no-deps-check
 	@env -u OMP_NUM_THREADS $(PYTHON) -m koma.bench
 

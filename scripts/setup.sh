@@ -104,9 +104,26 @@ web_clients() {
   done
 }
 
+# The alternatives that benchmarks run beside Koma, in an environment of their own, and wrk.
+bench() {
+  local key packages
+  command -v wrk >/dev/null || { say "Debian package: wrk"; as_root apt-get install -qq -y --no-install-recommends wrk >.cache/apt.log 2>&1 ||
+    fail "apt-get install wrk failed; the log is .cache/apt.log"; }
+  mapfile -t packages < <(.venv/bin/python -c 'import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["bench"], sep="\n")')
+  key=$(printf '%s\n' "${packages[@]}" | sha256sum | cut -c1-16)
+  stamped bench "$key" && [ -x .venv-bench/bin/python ] && return
+  [ -x .venv-bench/bin/python ] || { say "Python environment .venv-bench"; python3 -m venv .venv-bench; }
+  say "Python packages of the group bench: ${packages[*]}"
+  .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check "${packages[@]}" ||
+    fail "PyPI cannot be reached, or a package of the group bench is missing there"
+  stamp bench "$key"
+}
+
 debian
 otp
 python
 javascript
 web_clients
+[ "${1:-}" != bench ] || bench
 say "everything is in place"

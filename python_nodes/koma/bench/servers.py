@@ -16,13 +16,17 @@ from koma.bench.plan import Plan
 from koma.cli.server_process import ServerProcess
 
 READY_S = 300.0
-_SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
-_ENVIRONMENT = {"KOMA_LOG_LEVEL": "warning", "KOMA_QUEUE_LIMIT": "200000", "KOMA_QUEUE_BUDGET_MS": "1000000000"}
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
+_ENVIRONMENT = {
+    "KOMA_LOG_LEVEL": "warning",
+    "KOMA_QUEUE_LIMIT": "200000",
+    "KOMA_QUEUE_BUDGET_MS": "1000000000",
+}
 
 
 @contextmanager
 def koma(plan: Plan, models: str, name: str, **environment: str) -> Iterator[ServerProcess]:
-    """Start Koma with ``models`` (as ``KOMA_MODELS``) and wait until it is ready; its log stays in ``out``."""
+    """Start Koma with ``models`` (as ``KOMA_MODELS``) and wait until it is ready; its log stays."""
     with (
         TemporaryDirectory(prefix="koma-bench-") as folder,
         koma_cold(plan, models, folder, name, **environment) as server,

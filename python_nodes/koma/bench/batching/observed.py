@@ -39,7 +39,7 @@ def _observing(load: Callable[..., Runner]) -> Callable[..., Runner]:
             rows.write(f"{len(states)}\n")
 
         runner.step = noted
-        return runner  # type: ignore[no-any-return]
+        return runner
 
     return observed
 

@@ -21,13 +21,13 @@ SATURATED = ("amused", "smolvlm2")
 """Families that are to reach twice the throughput of one at a time."""
 Arrivals = list[tuple[float, Request]]
 
-TEXT = """Requests of one family with mixed parameters (6, 9 or 12 steps; 8 to 32 tokens about clips that are all
-different) arrive as a Poisson process. Load 1 is the rate that the stock pipeline sustains one request at a time,
-measured just before. The same arrivals go to Koma (all guarantees, over a WebSocket, previews on), to the stock
-pipeline in batches of whole requests (those that wait and can share a call, up to 8, then nobody joins until it
-returns), and to the stock pipeline one at a time. The systems run one after another in random order, on the same
-cores, with torch's own choice of threads. Latency counts from the time of arrival. The stock pipelines show nothing
-before the end. Percentiles are over all rounds."""
+TEXT = """Requests of one family with mixed parameters (6, 9 or 12 steps; 8 to 32 tokens about clips that
+are all different) arrive as a Poisson process. Load 1 is the rate that the stock pipeline sustains one
+request at a time, measured just before. The same arrivals go to Koma (all guarantees, over a WebSocket,
+previews on), to the stock pipeline in batches of whole requests (those that wait and can share a call, up
+to 8, then nobody joins until it returns), and to the stock pipeline one at a time. The systems run one
+after another in random order, on the same cores, with torch's own choice of threads. Latency counts from
+the time of arrival. The stock pipelines show nothing before the end. Percentiles are over all rounds."""
 
 
 class Family:
@@ -117,9 +117,7 @@ def _rows(path: Path, start: int) -> list[int]:
 
 
 def _table(family: Family, loads: Sequence[float]) -> Table:
-    rows = [
-        [f"{load:g}", system, *family.runs[system, load].cells()] for load in loads for system in SYSTEMS
-    ]
+    rows = [[f"{load:g}", system, *family.runs[system, load].cells()] for load in loads for system in SYSTEMS]
     title = f"{family.name}: load 1 is {family.rate:.2f} requests/s"
     head = ["load", "system", "requests/s", "p50 ms", "p99 ms", "first preview or token ms (median)"]
     return Table(title, head, rows)
@@ -141,12 +139,16 @@ def _bars(family: Family, loads: Sequence[float]) -> list[Bar]:
     bars = []
     worst = max(
         loads,
-        key=lambda load: family.runs[KOMA, load].p99 / min(family.runs[name, load].p99 for name in (WHOLE, SINGLE)),
+        key=lambda load: (
+            family.runs[KOMA, load].p99 / min(family.runs[name, load].p99 for name in (WHOLE, SINGLE))
+        ),
     )
     ours = family.runs[KOMA, worst].p99
     theirs = min(family.runs[name, worst].p99 for name in (WHOLE, SINGLE))
     text = f"at its worst, load {worst:g}: {1000 * ours:.0f} ms to {1000 * theirs:.0f} ms"
-    bars.append(Bar(f"{family.name}: p99 no worse than the better of the two at every load", text, ours <= theirs))
+    bars.append(
+        Bar(f"{family.name}: p99 no worse than the better of the two at every load", text, ours <= theirs)
+    )
     if family.name in SATURATED:
         load = max(loads)
         ratio = family.runs[KOMA, load].throughput / family.runs[SINGLE, load].throughput

@@ -1,4 +1,4 @@
-"""Where the time of a job goes, from the spans that the gateway counts (``koma_road_*``) and processor time."""
+"""Where the time of a job goes: spans that the gateway counts (``koma_road_*``), and processor time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koma.bench.spread import median, percentile, spread
 PARTS = {
     "socket": "reading a frame of the client and finding its topic",
     "channel": "a push to a topic and its answer; holds `job`",
-    "job": "from the request to an accepted job; holds the admission, one write and sync of `store`, the start "
+    "job": "from the request to an accepted job; holds the admission, a write and sync of `store`, the start "
     "of the job's process",
     "queue": "admission, and joining the queue",
     "store": "writing of events; acceptance and end wait for the disk",
@@ -57,16 +57,20 @@ def _parts(plan: Plan, url: str, pid: int, in_flight: int, spans: Spans) -> None
     rows = []
     for part, what in PARTS.items():
         count, spent = (after[part][k] - before[part][k] for k in (0, 1))
-        rows.append([f"`{part}`", f"{count / jobs:.1f}", f"{spent / max(count, 1):.0f}", f"{spent / jobs:.0f}", what])
+        rows.append(
+            [f"`{part}`", f"{count / jobs:.1f}", f"{spent / max(count, 1):.0f}", f"{spent / jobs:.0f}", what]
+        )
         plan.say(f"{part}: {spent / jobs:.0f} µs per job with {in_flight} in flight")
     title = f"Time per job, {in_flight} in flight (p50 {rate.p50_ms:.1f} ms)"
-    spans.tables.append(Table(title, ["part", "spans per job", "µs per span", "µs per job", "what it is"], rows))
-    cpu = [
-        [f"`{name}`", f"{1000 * (used_after[name] - used[name]) / jobs:.2f}"] for name in sorted(used)
-    ]
+    spans.tables.append(
+        Table(title, ["part", "spans per job", "µs per span", "µs per job", "what it is"], rows)
+    )
+    cpu = [[f"`{name}`", f"{1000 * (used_after[name] - used[name]) / jobs:.2f}"] for name in sorted(used)]
     spans.tables.append(Table(f"Processor time per job, {in_flight} in flight", ["process", "ms"], cpu))
     points: list[tuple[float | str, float]] = [(row[0].strip("`"), float(row[3])) for row in rows]
-    spans.plots.append(Plot(f"road_parts_{in_flight}", title, "", "µs per job", {"µs per job": points}, "bar"))
+    spans.plots.append(
+        Plot(f"road_parts_{in_flight}", title, "", "µs per job", {"µs per job": points}, "bar")
+    )
 
 
 def _read(url: str) -> dict[str, tuple[float, float]]:

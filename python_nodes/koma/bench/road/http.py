@@ -31,7 +31,17 @@ def measure(url: str, in_flight: int, seconds: float) -> HttpRate:
     """POST the no-op job to ``url`` for some seconds; raises RuntimeError where answers are not 2xx."""
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is not installed: scripts/setup.sh bench")
-    command = ["wrk", "-t1", f"-c{in_flight}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", str(SCRIPT), url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{in_flight}",
+        f"-d{seconds:.0f}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(SCRIPT),
+        url,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     if told["errors"] or not told["requests"]:

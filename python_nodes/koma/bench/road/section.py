@@ -17,12 +17,13 @@ DEMANDS = {"LitServe": 10, "Ray Serve": 20}
 """Alternative -> how many times its rate is demanded."""
 MODELS = "toy"
 
-TEXT = """No-op jobs of the `toy` family (one step of 0 ms): no model time, so what is measured is the road. Koma does
-all that it promises meanwhile: each job is stored and synced before it is accepted, its events are numbered and
-stored, its end is synced. The alternatives run the no-op of their documentation with one worker and store nothing.
-HTTP is measured by `wrk` with one thread for all; the WebSocket by a client in Python that submits, joins, reads
-every event and leaves, and shares the cores with the server. One server runs at a time; the rounds alternate in
-random order. Figures are medians of the rounds, with the least and the most in parentheses."""
+TEXT = """No-op jobs of the `toy` family (one step of 0 ms): no model time, so what is measured is the road.
+Koma does all that it promises meanwhile: each job is stored and synced before it is accepted, its events
+are numbered and stored, its end is synced. The alternatives run the no-op of their documentation with one
+worker and store nothing. HTTP is measured by `wrk` with one thread for all; the WebSocket by a client in
+Python that submits, joins, reads every event and leaves, and shares the cores with the server. One server
+runs at a time; the rounds alternate in random order. Figures are medians of the rounds, with the least and
+the most in parentheses."""
 
 
 def measure(plan: Plan) -> Finding:
@@ -89,7 +90,9 @@ def _bars(figures: Figures) -> list[Bar]:
     bars = []
     for name, times in DEMANDS.items():
         if not figures.has(name):
-            bars.append(Bar(f"≥ {times}× {name}'s rate at 32 in flight, with lower p99", "not measured", False))
+            bars.append(
+                Bar(f"≥ {times}× {name}'s rate at 32 in flight, with lower p99", "not measured", False)
+            )
             continue
         theirs, p99 = figures.rate(name, 32), figures.p99(name, 32)
         best = max((KOMA_WS, KOMA_HTTP), key=lambda koma: figures.rate(koma, 32))

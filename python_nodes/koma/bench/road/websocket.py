@@ -106,7 +106,9 @@ class Load:
         self._submitted[ref] = time.perf_counter()
         await self._send("1", ref, "jobs", "submit", self.request)
 
-    async def _send(self, join_ref: str, ref: str, topic: str, event: str, payload: Mapping[str, Any]) -> None:
+    async def _send(
+        self, join_ref: str, ref: str, topic: str, event: str, payload: Mapping[str, Any]
+    ) -> None:
         text = json.dumps([join_ref, ref, topic, event, payload])
         self.traffic.sent += 1
         self.traffic.sent_bytes += len(text)

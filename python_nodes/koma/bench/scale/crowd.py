@@ -26,7 +26,7 @@ class Member:
     writer: asyncio.StreamWriter
 
     async def push(self, message: Sequence[object]) -> None:
-        """Send one masked text frame (RFC 6455, 5.2); the mask is zero, which leaves the bytes as they are."""
+        """Send one masked text frame (RFC 6455, 5.2); a mask of zero leaves the bytes as they are."""
         data = json.dumps(message).encode()
         size = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
         self.writer.write(b"\x81" + size + bytes(4) + data)

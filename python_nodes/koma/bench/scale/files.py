@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from koma.bench import memory, servers
+from koma.bench import machine, memory, servers
 from koma.bench.finding import Bar, Table
 from koma.bench.plan import Plan
 
@@ -35,7 +35,7 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._over.wait(0.05):
-            found = sum(memory.proportional_bytes(pid) for pid in self._pids) / memory.MEBIBYTE
+            found = sum(machine.proportional_bytes(pid) for pid in self._pids) / machine.MEBIBYTE
             self.most = max(self.most, found)
 
 
@@ -54,7 +54,12 @@ def measure(plan: Plan) -> tuple[Table, Bar]:
             down = size / (time.perf_counter() - began)
     grown = watch.most - idle
     plan.say(f"{size} MiB: up {up:.0f} MiB/s, down {down:.0f} MiB/s, memory + {grown:.0f} MiB")
-    head = ["file MiB", "upload MiB/s (hashed, synced)", "download MiB/s", "memory of the gateway: idle → most, MiB"]
+    head = [
+        "file MiB",
+        "upload MiB/s (hashed, synced)",
+        "download MiB/s",
+        "memory of the gateway: idle → most, MiB",
+    ]
     row = [str(size), f"{up:.0f}", f"{down:.0f}", f"{idle:.0f} → {watch.most:.0f}"]
     demand = f"the memory of the gateway stays flat (+ {_FLAT_MIB:.0f} MiB at most) during {size} MiB"
     return Table("A large file", head, [row]), Bar(demand, f"+ {grown:.0f} MiB", grown <= _FLAT_MIB)

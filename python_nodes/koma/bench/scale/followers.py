@@ -24,7 +24,13 @@ def measure(plan: Plan) -> Table:
         for count in plan.pick((1, 100, 1_000), (1, 200)):
             for form in ("base64", "binary"):
                 rows.append(asyncio.run(_follow(plan, server.url, server.pid, count, form)))
-    head = ["followers", "form", "previews told", "processor µs per preview and follower", "lag of the end ms"]
+    head = [
+        "followers",
+        "form",
+        "previews told",
+        "processor µs per preview and follower",
+        "lag of the end ms",
+    ]
     return Table(f"One job's previews of {_PREVIEW_BYTES} bytes, ten a second, to many followers", head, rows)
 
 

@@ -37,7 +37,11 @@ def measure(plan: Plan) -> tuple[Table, Bar, Plot]:
     demand = f"with {jobs} jobs waiting, submits at ≥ 90 % of the first rate"
     bar = Bar(demand, f"{100 * share:.0f} %", share >= _SHARE)
     points: list[tuple[float | str, float]] = [((k + 1) * jobs / 10, rate) for k, rate in enumerate(rates)]
-    return table, bar, Plot("scale_queue", "Submits as the queue grows", "jobs that wait", "submits/s", {"Koma": points})
+    return (
+        table,
+        bar,
+        Plot("scale_queue", "Submits as the queue grows", "jobs that wait", "submits/s", {"Koma": points}),
+    )
 
 
 async def _fill(plan: Plan, url: str, jobs: int) -> list[float]:

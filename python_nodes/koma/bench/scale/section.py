@@ -6,10 +6,11 @@ from koma.bench.finding import Finding
 from koma.bench.plan import Plan
 from koma.bench.scale import files, followers, queue, sockets
 
-TEXT = """Idle sockets are raw ones that joined `jobs`. The followers of one job are sockets of their own in one
-client process; previews may be dropped for those that lag. In the long queue every job waits behind eight that hold
-the slots, and each is stored, synced and answered before the next of its 64 places is used again. The large file is
-uploaded with its digest computed by the server, and synced. One peer and three are not measured here."""
+TEXT = """Idle sockets are raw ones that joined `jobs`. The followers of one job are sockets of their own in
+one client process; previews may be dropped for those that lag. In the long queue every job waits behind
+eight that hold the slots, and each is stored, synced and answered before the next of its 64 places is used
+again. The large file is uploaded with its digest computed by the server, and synced. One peer and three are
+not measured here."""
 
 
 def measure(plan: Plan) -> Finding:

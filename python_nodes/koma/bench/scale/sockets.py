@@ -37,7 +37,11 @@ async def _weigh(plan: Plan, url: str, pid: int, count: int) -> tuple[Table, Bar
     plan.say(f"{count} idle sockets: {resident:.1f} kB each")
     row = [f"{count}", f"{resident:.1f}", f"{counted:.1f}", f"{count / seconds:.0f}"]
     head = ["sockets", "kB each (resident, Pss)", "kB each (as the BEAM counts)", "joins per second"]
-    bar = Bar(f"an idle joined socket takes ≤ {LIMIT_KB:g} kB", f"{resident:.1f} kB of {count}", resident <= LIMIT_KB)
+    bar = Bar(
+        f"an idle joined socket takes ≤ {LIMIT_KB:g} kB",
+        f"{resident:.1f} kB of {count}",
+        resident <= LIMIT_KB,
+    )
     return Table("Idle sockets", head, [row]), bar
 
 

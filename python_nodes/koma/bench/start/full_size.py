@@ -36,7 +36,13 @@ def measure() -> Table:
         parameters = sum(counts[part] for part in parts)
         weights = (f"{parameters * size / _GIB:.2f}" for size in (_BFLOAT16, _FLOAT32))
         rows.append([name, f"{parameters / 1e6:.0f}", *weights, kept[name]])
-    head = ["checkpoint", "million parameters", "GiB in bfloat16", "GiB in float32", "kept per request in flight"]
+    head = [
+        "checkpoint",
+        "million parameters",
+        "GiB in bfloat16",
+        "GiB in float32",
+        "kept per request in flight",
+    ]
     return Table("Released checkpoints (computed from their configurations, not run)", head, rows)
 
 

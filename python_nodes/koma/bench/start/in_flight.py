@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from koma.bench import memory, servers
+from koma.bench import machine, memory, servers
 from koma.bench.batching.replay import Replay
 from koma.bench.finding import Table
 from koma.bench.plan import Plan
@@ -35,7 +35,7 @@ def _most(url: str, server: int, workload: Workload, family: str, count: int) ->
     def look() -> None:
         nonlocal most
         while not over.wait(0.01):
-            most = max(most, sum(memory.proportional_bytes(pid) for pid in pids) / memory.MEBIBYTE)
+            most = max(most, sum(machine.proportional_bytes(pid) for pid in pids) / machine.MEBIBYTE)
 
     thread = threading.Thread(target=look)
     thread.start()

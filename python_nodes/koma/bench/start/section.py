@@ -6,8 +6,9 @@ from koma.bench.finding import Finding
 from koma.bench.plan import Plan
 from koma.bench.start import cold, full_size, in_flight
 
-TEXT = """A start is cold for the processes, not for the disk: files have been read before. Memory is the proportional
-set size: pages that processes share count in part. Model nodes run the emoji checkpoints on the CPU in float32."""
+TEXT = """A start is cold for the processes, not for the disk: files have been read before. Memory is the
+proportional set size: pages that processes share count in part. Model nodes run the emoji checkpoints on
+the CPU in float32."""
 
 
 def measure(plan: Plan) -> Finding:

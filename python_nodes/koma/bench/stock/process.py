@@ -21,7 +21,7 @@ class Stock:
     process: subprocess.Popen[str]
 
     def run(self, mode: str, arrivals: Sequence[tuple[float, Request]]) -> tuple[list[float], list[int]]:
-        """Run arrivals (second, request) in ``mode`` "single" or "whole"; return latencies and batch sizes."""
+        """Run arrivals (second, request) in ``mode`` "single" or "whole"; return latencies, batch sizes."""
         items = [{"at": at, "request": asdict(request)} for at, request in arrivals]
         answer = self._ask({"mode": mode, "arrivals": items})
         return answer["latencies"], answer["sizes"]
@@ -37,7 +37,9 @@ class Stock:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the stock pipelines ended with status {self.process.wait()}; see out/bench/logs")
+            raise RuntimeError(
+                f"the stock pipelines ended with status {self.process.wait()}; see out/bench/logs"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 

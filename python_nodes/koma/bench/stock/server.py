@@ -1,7 +1,8 @@
-"""``python -m koma.bench.stock.server FAMILY,FAMILY``: lines of arrivals on stdin, lines of latencies on stdout.
+"""``python -m koma.bench.stock.server FAMILY,…``: lines of arrivals on stdin, of latencies on stdout.
 
-One thread, one call at a time: ``single`` runs requests in the order in which they came; ``whole`` takes with
-the first one all that wait with the same key, up to ``MAX_BATCH``, and takes nobody in until the call returns.
+One thread, one call at a time: ``single`` runs requests in the order in which they came; ``whole`` takes
+with the first one all that wait with the same key, up to ``MAX_BATCH``, and takes nobody in until the call
+returns.
 """
 
 from __future__ import annotations

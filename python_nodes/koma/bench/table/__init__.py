@@ -1,1 +1,1 @@
-"""The three-model table: all requests at once to Koma, against a plain script that runs them one after another."""
+"""The three-model table: all requests at once to Koma, against a plain script, one request after another."""

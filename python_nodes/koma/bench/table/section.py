@@ -17,10 +17,10 @@ CLAIMED = {"smolvlm2": 2.9, "amused": 4.3, "ltx_video": 3.8, MIXED: 3.7}
 """What another server claims for the same comparison, on its own hardware."""
 DEMANDED = 2.0
 
-TEXT = """The same requests, all there at once: a plain Python script of one process, with the stock pipelines loaded
-once and called one request after another, as their documentation shows; and Koma with the default model nodes.
-Loading is not counted. The mixed load has equally many of each model in random order. Both have all cores; the
-rounds alternate."""
+TEXT = """The same requests, all there at once: a plain Python script of one process, with the stock
+pipelines loaded once and called one request after another, as their documentation shows; and Koma with the
+default model nodes. Loading is not counted. The mixed load has equally many of each model in random order.
+Both have all cores; the rounds alternate."""
 
 
 def measure(plan: Plan) -> Finding:
@@ -42,13 +42,16 @@ def measure(plan: Plan) -> Finding:
                 counts[name] = len(requests)
                 plan.say(f"round {number + 1}, {name}: {len(requests)} requests")
                 arrivals = [(0.0, request) for request in requests]
-                runs = {
-                    "script": lambda arrivals=arrivals: max(script.run("single", arrivals)[0]),  # type: ignore[misc]
-                    "Koma": lambda arrivals=arrivals: max(one.end or 0.0 for one in replay.run(arrivals)),  # type: ignore[misc]
-                }
-                for system in draw.sample(list(runs), 2):
-                    seconds[name, system].append(runs[system]())
+                for system in draw.sample(["script", "Koma"], 2):
+                    ends = (
+                        script.run("single", arrivals)[0] if system == "script" else _ends(replay, arrivals)
+                    )
+                    seconds[name, system].append(max(ends))
     return _finding(seconds, counts)
+
+
+def _ends(replay: Replay, arrivals: list[tuple[float, Request]]) -> list[float]:
+    return [one.end or 0.0 for one in replay.run(arrivals)]
 
 
 def _warm_up(plan: Plan, workload: Workload, family: str, script: Stock, replay: Replay) -> float:
@@ -74,8 +77,7 @@ def _finding(seconds: dict[tuple[str, str], list[float]], counts: dict[str, int]
     finding = Finding("table", "The three models, against a plain script", TEXT)
     ratios = {
         name: [
-            script / koma
-            for script, koma in zip(seconds[name, "script"], seconds[name, "Koma"], strict=True)
+            script / koma for script, koma in zip(seconds[name, "script"], seconds[name, "Koma"], strict=True)
         ]
         for name in counts
     }

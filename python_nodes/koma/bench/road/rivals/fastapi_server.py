@@ -11,7 +11,7 @@ from fastapi import FastAPI
 app = FastAPI()
 
 
-@app.post("/predict")
+@app.post("/predict")  # type: ignore[untyped-decorator]
 async def predict(request: dict[str, Any]) -> dict[str, Any]:
     """The no-op."""
     return {"steps": request["params"]["steps"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,7 +29,9 @@ _BODY = {"task": "toy.run", "params": {"steps": 1}}
 def version(name: str) -> str:
     """Return the version of an alternative in ``.venv-bench``."""
     code = f"import importlib.metadata as m; print(m.version({SCRIPTS[name]!r}))"
-    done = subprocess.run([str(environment.python()), "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(environment.python()), "-c", code], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise PackageNotFoundError(SCRIPTS[name])
     return done.stdout.strip()
@@ -80,12 +83,8 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ask, then kill the whole group; what left the group (Ray's daemons) ends with its session's leader."""
     process.send_signal(signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

@@ -1,4 +1,4 @@
-"""Ray Serve with one replica; more requests at a time than its default of five, so that none waits outside."""
+"""Ray Serve with one replica, and more requests at a time than its default, so that none waits outside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Noop:
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-    serve.run(Noop.bind(), route_prefix="/predict")
+    application = Noop.bind()  # type: ignore[attr-defined]
+    serve.run(application, route_prefix="/predict")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()
