@@ -49,8 +49,12 @@ defmodule Koma.EdgeCase do
     stream = :gun.ws_upgrade(gun, path <> "?" <> query, headers, protocols(offered))
 
     receive do
-      {:gun_upgrade, ^gun, ^stream, ["websocket"], _headers} -> {gun, stream}
-      {:gun_response, ^gun, ^stream, _fin, status, _headers} -> raise "refused: #{status}"
+      {:gun_upgrade, ^gun, ^stream, ["websocket"], _headers} ->
+        {gun, stream}
+
+      {:gun_response, ^gun, ^stream, _fin, status, _headers} ->
+        :ok = :gun.close(gun)
+        raise "refused: #{status}"
     after
       @answer_ms -> raise "no answer to the handshake"
     end

@@ -34,11 +34,14 @@ defmodule Koma.HTTP.Auth do
     end
   end
 
-  @doc "The request without what it says of keys: what comes later cannot tell it to a log."
-  @spec redact(:cowboy_req.req()) :: :cowboy_req.req()
-  def redact(req) do
+  @doc """
+  The request without what it says of keys and, but for the headers `kept`, cookies: what comes
+  later cannot tell it to a log.
+  """
+  @spec redact(:cowboy_req.req(), kept :: [String.t()]) :: :cowboy_req.req()
+  def redact(req, kept \\ []) do
     query = for {name, _value} = pair <- :cowboy_req.parse_qs(req), name != "api_key", do: pair
-    %{req | headers: Map.drop(req.headers, @headers), qs: :cow_qs.qs(query)}
+    %{req | headers: Map.drop(req.headers, @headers -- kept), qs: :cow_qs.qs(query)}
   end
 
   defp secret(req) do

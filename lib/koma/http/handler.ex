@@ -56,8 +56,8 @@ defmodule Koma.HTTP.Handler do
          :ok <- check_origin(method, req),
          access = access(resource, action),
          {:ok, caller} <- caller(access, req) do
-      req = if access == :browser, do: req, else: Auth.redact(req)
-      resource.handle(action, method, req, caller)
+      kept = if access == :browser, do: ["cookie"], else: []
+      resource.handle(action, method, Auth.redact(req, kept), caller)
     end
   catch
     # Cowboy's way to say that a part of the request cannot be read.
