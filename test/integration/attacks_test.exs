@@ -261,6 +261,24 @@ defmodule Koma.AttacksTest do
       end
     end
 
+    test "that an operator named may read answers, and ask before; others may not", %{dir: dir} do
+      port = start(dir, origins: ["https://studio.example"])
+      ask = [{"access-control-request-method", "DELETE"}]
+
+      for {origin, allowed?} <- [
+            {"https://studio.example", true},
+            {"https://evil.example", false}
+          ] do
+        {status, headers, _} = http(port, "OPTIONS", "/v1/jobs/x", [{"origin", origin} | ask])
+        assert status == if(allowed?, do: 204, else: 405)
+        assert headers["access-control-allow-methods"] == if(allowed?, do: "GET, HEAD, DELETE")
+        {200, headers, _} = http(port, "GET", "/v1/jobs", [{"origin", origin}, as("a")])
+        assert headers["access-control-allow-origin"] == if(allowed?, do: origin)
+        assert headers["access-control-allow-credentials"] == nil
+        assert headers["vary"] == "origin"
+      end
+    end
+
     test "by another name for this machine are refused where no keys are asked for", %{dir: dir} do
       port = start_server(dir)
 

@@ -9,7 +9,7 @@ defmodule Koma.HTTP.Handler do
   require Logger
 
   alias Koma.{Access, Caller, Error}
-  alias Koma.HTTP.{Auth, Reply}
+  alias Koma.HTTP.{Auth, CORS, Reply}
 
   @behaviour :cowboy_handler
 
@@ -38,6 +38,8 @@ defmodule Koma.HTTP.Handler do
   @impl true
   @spec init(:cowboy_req.req(), {module, action}) :: {:ok, :cowboy_req.req(), {module, action}}
   def init(req, {resource, action} = state) do
+    req = CORS.allow(req)
+
     req =
       case serve(resource, action, req) do
         {:ok, req} -> req
@@ -50,8 +52,12 @@ defmodule Koma.HTTP.Handler do
   end
 
   defp serve(resource, action, req) do
-    method = :cowboy_req.method(req)
+    if CORS.preflight?(req),
+      do: {:ok, CORS.answer(req, resource.methods(action))},
+      else: serve(resource, action, :cowboy_req.method(req), req)
+  end
 
+  defp serve(resource, action, method, req) do
     with :ok <- check_method(method, resource.methods(action)),
          :ok <- check_origin(method, req),
          access = access(resource, action),
