@@ -142,8 +142,9 @@ defmodule Koma.Store.Artifacts do
   """
   @spec renew(String.t(), Owners.key()) :: {:ok, artifact} | {:error, Error.t()}
   def renew(id, key) do
-    with true <- id?(id) and Owners.owner?(id, key),
-         {:ok, _artifact} <- fetch(id) do
+    # Owners are asked about what is there: where a Redis has to be asked it takes a while.
+    with {:ok, _artifact} <- fetch(id),
+         true <- Owners.owner?(id, key) do
       _gone = Grace.renew(id)
       fetch(id)
     else

@@ -12,7 +12,8 @@ defmodule Koma.Store.Owners do
   """
 
   alias Koma.Job.Record
-  alias Koma.Store.Artifacts
+  alias Koma.Store
+  alias Koma.Store.{Artifacts, Jobs}
 
   @type key :: String.t() | nil
 
@@ -23,7 +24,13 @@ defmodule Koma.Store.Owners do
   @doc "Whether the key may see the artifact."
   @spec owner?(artifact :: String.t(), key) :: boolean
   def owner?(_id, nil), do: true
-  def owner?(id, key), do: named?(id, key) or key in uploaders(id)
+  def owner?(id, key), do: named?(id, key) or key in uploaders(id) or named_elsewhere?(id, key)
+
+  # By jobs of other gateways, and by those of this one that ended before it was started again.
+  defp named_elsewhere?(id, key) do
+    Jobs.backend() == Store.Redis and
+      Jobs.list(key, &(id in Record.artifacts(&1)), 1) != []
+  end
 
   # --- jobs
 

@@ -104,6 +104,20 @@ defmodule Koma.Store.OwnersTest do
     end
   end
 
+  test "where jobs are in a Redis, a key sees what its jobs made before the gateway was started again",
+       %{dir: dir} do
+    server = Koma.RedisServer.start(Path.join(dir, "redis"))
+    options = [redis: Koma.RedisServer.url(server), lease_ms: 1_000]
+    start_core(dir, options)
+    [%{"artifact" => output}] = run!("a", %{"steps" => 1, "output_bytes" => 100})["outputs"]
+    stop_core()
+    start_core(dir, options)
+    assert {:ok, _artifact} = Artifacts.renew(output, "a")
+    assert {:error, %{code: "artifact_not_found"}} = Artifacts.renew(output, "b")
+    stop_core()
+    Koma.RedisServer.kill(server)
+  end
+
   defp upload(bytes, key) do
     {:ok, writer} = Artifacts.open("text/plain", key)
     {:ok, writer} = Artifacts.write(writer, bytes)
