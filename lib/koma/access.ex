@@ -30,6 +30,10 @@ defmodule Koma.Access do
     Supervisor.start_link(__MODULE__, options, name: __MODULE__)
   end
 
+  @doc "Whether a server may start with these options, or why not."
+  @spec check(Options.t()) :: :ok | {:error, String.t()}
+  defdelegate check(options), to: Keys
+
   @doc """
   The caller who shows `secret` (`nil`: none), or `unauthorized`. Where no keys are configured
   everybody is let in and nothing is looked at.
@@ -61,14 +65,6 @@ defmodule Koma.Access do
     if operator?(caller),
       do: :ok,
       else: refuse(Error.new("forbidden", "This needs a key with the role operator."))
-  end
-
-  @doc """
-  An operator who acts for another key: its jobs are theirs then. `forbidden` for anybody else.
-  """
-  @spec on_behalf(Caller.t(), key :: String.t() | nil) :: {:ok, Caller.t()} | {:error, Error.t()}
-  def on_behalf(%Caller{} = caller, key) do
-    with :ok <- check_operator(caller), do: {:ok, %Caller{caller | key: key}}
   end
 
   @doc "Whether a caller who was let in before would be let in now, with the same roles."

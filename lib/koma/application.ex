@@ -9,11 +9,12 @@ defmodule Koma.Application do
     {start?, environment} = :koma |> Application.get_all_env() |> Keyword.pop(:start, true)
 
     if start?,
-      do:
-        environment
-        |> Keyword.drop([:included_applications])
-        |> Koma.Options.new!()
-        |> Koma.Supervisor.start_link(),
+      do: environment |> Keyword.drop([:included_applications]) |> Koma.Options.new!() |> start(),
       else: Supervisor.start_link([], strategy: :one_for_one)
+  end
+
+  # An operator reads this: no report of a crash around it.
+  defp start(options) do
+    with :ok <- Koma.Access.check(options), do: Koma.Supervisor.start_link(options)
   end
 end

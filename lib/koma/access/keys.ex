@@ -15,10 +15,15 @@ defmodule Koma.Access.Keys do
 
   @look_ms 2_000
   @policy {__MODULE__, :policy}
+  @blind {__MODULE__, :blind}
   # Write permission of the group and of others.
   @writable 0o022
 
-  @doc "Reads the keys; the server does not start when they cannot be read."
+  @doc "Reads the keys, without further effect: why the server must not start, if it must not."
+  @spec check(Options.t()) :: :ok | {:error, String.t()}
+  def check(options), do: with({:ok, _policy} <- first(options), do: :ok)
+
+  @doc "Reads the keys. Raises `ArgumentError` where `check/1` has something to say."
   @spec start_link(Options.t()) :: GenServer.on_start()
   def start_link(%Options{} = options) do
     GenServer.start_link(__MODULE__, options, name: __MODULE__)
@@ -34,23 +39,24 @@ defmodule Koma.Access.Keys do
 
   @impl GenServer
   def init(options) do
-    state = %{options: options, blind: :crypto.strong_rand_bytes(32), seen: nil, loaded: nil}
+    # Looked at before it is read: a change in between is seen by the next look.
+    stat = stat(options.keys_file)
 
-    case load(state) do
-      {:ok, policy, state} ->
-        check_some!(policy)
-        put(policy)
+    case first(options) do
+      {:ok, policy} ->
+        :persistent_term.put(@policy, policy)
         announce(options, policy)
-        {:ok, look_later(state)}
+        {:ok, look_later(%{options: options, seen: stat, loaded: stat})}
 
       {:error, reason} ->
         raise ArgumentError, reason
     end
   end
 
-  defp check_some!(%Policy{keyring: keyring}) do
-    if keyring != nil and map_size(keyring.keys) == 0,
-      do: raise(ArgumentError, "no API key is in KOMA_KEYS or KOMA_KEYS_FILE")
+  # To begin with, somebody must be able to get in.
+  defp first(options) do
+    with {:ok, %Policy{keyring: %{keys: keys}}} when map_size(keys) == 0 <- load(options),
+         do: {:error, "no API key is in KOMA_KEYS or KOMA_KEYS_FILE"}
   end
 
   @impl GenServer
@@ -77,34 +83,34 @@ defmodule Koma.Access.Keys do
     state
   end
 
-  defp change(state) do
-    stat = stat(state.options.keys_file)
-
-    case load(state) do
-      {:ok, policy, state} ->
-        put(policy)
-        Logger.info("API keys are read again: #{count(policy)}")
-        :ok = Koma.Access.changed()
-        {:ok, state}
-
-      {:error, reason} ->
-        Logger.error("API keys stay as they were: #{reason}")
-        # Told once for each state of the file.
-        {{:error, reason}, %{state | seen: stat, loaded: stat}}
-    end
+  # An error is told once for each state of the file.
+  defp change(%{options: options} = state) do
+    stat = stat(options.keys_file)
+    {replace(load(options)), %{state | seen: stat, loaded: stat}}
   end
 
-  defp load(%{options: options} = state) do
-    if Policy.keys?(options) do
-      # Looked at before it is read: a change in between is seen by the next look.
-      stat = stat(options.keys_file)
+  defp replace({:ok, policy}) do
+    :persistent_term.put(@policy, policy)
+    Logger.info("API keys are read again: #{count(policy)}")
+    Koma.Access.changed()
+  end
 
-      with {:ok, keys} <- read(options) do
-        state = %{state | seen: stat, loaded: stat}
-        {:ok, Policy.with_keys(keys, state.blind), state}
-      end
-    else
-      with {:ok, policy} <- Policy.without_keys(options), do: {:ok, policy, state}
+  defp replace({:error, reason}) do
+    Logger.error("API keys stay as they were: #{reason}")
+    {:error, reason}
+  end
+
+  defp load(options) do
+    if Policy.keys?(options),
+      do: with({:ok, keys} <- read(options), do: {:ok, Policy.with_keys(keys, blind())}),
+      else: Policy.without_keys(options)
+  end
+
+  # The same for the life of the BEAM, so that credentials outlive this process.
+  defp blind do
+    with nil <- :persistent_term.get(@blind, nil) do
+      :persistent_term.put(@blind, :crypto.strong_rand_bytes(32))
+      blind()
     end
   end
 
@@ -131,8 +137,6 @@ defmodule Koma.Access.Keys do
   defp stat(path) do
     with {:ok, stat} <- File.stat(path, time: :posix), do: {stat.mtime, stat.size, stat.inode}
   end
-
-  defp put(policy), do: :persistent_term.put(@policy, policy)
 
   defp announce(%Options{bind: bind} = options, %Policy{keyring: nil}) do
     if Policy.loopback?(bind),

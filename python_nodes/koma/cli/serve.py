@@ -23,6 +23,9 @@ def serve(
     models: Annotated[
         str | None, typer.Option(help='"all", or families with a count, e.g. "amused:2,ltx_video".')
     ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File with the API keys (koma keys new).", dir_okay=False)
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="One checkpoint name for every family.")] = None,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM, which it gets passed on and answers by draining.
@@ -33,6 +36,7 @@ def serve(
         KOMA_PORT=str(port) if port is not None else None,
         KOMA_BIND=bind,
         KOMA_DATA=str(data.absolute()) if data is not None else None,
+        KOMA_KEYS_FILE=str(keys.absolute()) if keys is not None else None,
         KOMA_MODELS=models,
         KOMA_CHECKPOINT=checkpoint,
     )

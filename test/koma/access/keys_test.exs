@@ -66,6 +66,8 @@ defmodule Koma.Access.KeysTest do
           {[keys: key("a") <> key("a")], "two lines"},
           {[bind: "0.0.0.0"], "without API keys"}
         ] do
+      assert {:error, message} = Access.check(Options.new!(options))
+      assert message =~ words
       assert {:error, reason} = start_supervised({Access, Options.new!(options)})
       assert inspect(reason) =~ words
     end
@@ -79,6 +81,18 @@ defmodule Koma.Access.KeysTest do
     assert told(keys_file: path) =~ "API keys are asked for: 1 key"
     assert told(bind: "127.0.0.1") =~ "No API keys: whoever reaches 127.0.0.1"
     assert told(bind: "0.0.0.0", open: true) =~ "everybody may use it"
+  end
+
+  test "callers stay valid when the process that reads the keys is started again", %{path: path} do
+    File.write!(path, key("first"))
+    start(keys_file: path)
+    {:ok, caller} = Access.authenticate(secret("first"))
+    process = Process.whereis(Keys)
+    monitor = Process.monitor(process)
+    Process.exit(process, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^process, :killed}
+    Koma.CoreCase.eventually(fn -> Process.whereis(Keys) not in [nil, process] end)
+    assert Access.valid?(caller)
   end
 
   defp told(options) do
