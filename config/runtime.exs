@@ -26,6 +26,14 @@ import Config
 #   KOMA_REDIS_URL   redis://user:password@host:port/database: jobs and results of a cluster (none)
 #   KOMA_REDIS_TIMEOUT_MS that an answer of Redis may take      (1000)
 #   KOMA_LEASE_MS    without a sign of a gateway until others adopt its jobs (10000)
+#   KOMA_NODE        name@host: this peer of a cluster          (none: no cluster)
+#   KOMA_COOKIE      secret that all peers share, or            (none, and no default)
+#   KOMA_COOKIE_FILE file that has it
+#   KOMA_ROLES       gateway, worker                            (gateway,worker)
+#   KOMA_PEERS       names of peers, e.g. "koma@10.0.0.2,koma@10.0.0.3"
+#   KOMA_PEERS_DNS   DNS name whose A, AAAA or SRV records are the peers
+#   KOMA_DIST_PORTS  ports of the distribution                  (9100-9199)
+#   KOMA_TICK_S      without a sign of a peer until it is lost  (12)
 #   KOMA_LOG_LEVEL   debug | info | warning | error             (info)
 if config_env() != :test do
   root = Path.expand("..", __DIR__)
@@ -62,7 +70,31 @@ if config_env() != :test do
       name -> for entry <- chosen, do: %{entry | checkpoint: name}
     end
 
+  list = fn name, default -> name |> env.(default) |> String.split(",", trim: true) end
+
+  role = fn
+    "gateway" -> :gateway
+    "worker" -> :worker
+    other -> raise "KOMA_ROLES names #{inspect(other)}; roles are gateway and worker"
+  end
+
+  roles = for name <- list.("KOMA_ROLES", "gateway,worker"), do: role.(String.trim(name))
+
+  dist_ports =
+    case String.split(env.("KOMA_DIST_PORTS", "9100-9199"), "-") do
+      [low, high] -> {String.to_integer(low), String.to_integer(high)}
+      [port] -> {String.to_integer(port), String.to_integer(port)}
+    end
+
   config :koma,
+    node: env.("KOMA_NODE", nil),
+    cookie: env.("KOMA_COOKIE", nil),
+    cookie_file: env.("KOMA_COOKIE_FILE", nil),
+    roles: roles,
+    peers: Enum.map(list.("KOMA_PEERS", ""), &String.trim/1),
+    peers_dns: env.("KOMA_PEERS_DNS", nil),
+    dist_ports: dist_ports,
+    tick_s: String.to_integer(env.("KOMA_TICK_S", "12")),
     port: String.to_integer(env.("KOMA_PORT", "4000")),
     bind: env.("KOMA_BIND", "127.0.0.1"),
     port_file: env.("KOMA_PORT_FILE", nil),
@@ -74,13 +106,14 @@ if config_env() != :test do
     data_dir: Path.expand(env.("KOMA_DATA", Path.join(root, "data"))),
     python: env.("KOMA_PYTHON", Path.join(root, ".venv/bin/python")),
     python_path: env.("KOMA_PYTHONPATH", Path.join(root, "python_nodes")),
-    models: models,
+    models: if(:worker in roles, do: models, else: []),
     queue_limit: String.to_integer(env.("KOMA_QUEUE_LIMIT", "256")),
     queue_budget_ms: String.to_integer(env.("KOMA_QUEUE_BUDGET_MS", "3600000")),
     retention_ms: String.to_integer(env.("KOMA_RETENTION_MS", "604800000")),
     retention_bytes: String.to_integer(env.("KOMA_RETENTION_BYTES", "21474836480")),
     cache_bytes: String.to_integer(env.("KOMA_CACHE_BYTES", "4294967296")),
-    redis: env.("KOMA_REDIS_URL", nil),
+    # A peer that only works has no jobs of its own to keep.
+    redis: if(:gateway in roles, do: env.("KOMA_REDIS_URL", nil)),
     redis_timeout_ms: String.to_integer(env.("KOMA_REDIS_TIMEOUT_MS", "1000")),
     lease_ms: String.to_integer(env.("KOMA_LEASE_MS", "10000")),
     share_results: env.("KOMA_SHARE_RESULTS", "on") != "off",

@@ -5,9 +5,12 @@ defmodule Koma do
 
   While the core starts again after a crash, the answer is `unavailable`: jobs that were accepted
   are stored and go on, and whoever follows one goes on following it.
+
+  In a cluster a job has one gateway, and what is asked of another one is passed on to it
+  (`Koma.Cluster.ask_owner/3`).
   """
 
-  alias Koma.{Caller, Error, Job, ModelNode}
+  alias Koma.{Caller, Cluster, Error, Job, ModelNode}
   alias Koma.Job.{Event, Preview}
 
   @doc "Accepts a job: when this returns `{:ok, job}`, it is stored and will be answered."
@@ -16,19 +19,31 @@ defmodule Koma do
 
   @doc "Cancels a job. Harmless for jobs that ended; `not_found` only for ids never seen."
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
-  def cancel(id, caller), do: ask(fn -> Job.cancel(id, caller) end)
+  def cancel(id, caller), do: at_owner(:cancel, id, caller, &Job.cancel/2)
 
   @doc "Forgets a job that has ended, and lets its artifacts go; `conflict` while it lives."
   @spec forget(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
-  def forget(id, caller), do: ask(fn -> Job.forget(id, caller) end)
+  def forget(id, caller), do: at_owner(:forget, id, caller, &Job.forget/2)
 
   @doc "Reads a job."
   @spec job(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
-  def job(id, caller), do: ask(fn -> Job.get(id, caller) end)
+  def job(id, caller), do: at_owner(:job, id, caller, &Job.get/2)
 
-  @doc "The caller's jobs, newest first; `filter` may hold `state`, `task`, `model`, `limit`."
+  defp at_owner(function, id, caller, here) do
+    ask(fn ->
+      Cluster.ask_owner(id, {__MODULE__, function, [id, caller]}, fn -> here.(id, caller) end)
+    end)
+  end
+
+  @doc """
+  The caller's jobs, of all gateways, newest first; `filter` may hold `state`, `task`, `model`, `limit`. A
+  gateway that does not answer soon is left out.
+  """
   @spec jobs(Caller.t(), Job.filter()) :: [map]
-  def jobs(caller, filter), do: ask(fn -> Job.list(caller, filter) end, [])
+  def jobs(caller, filter) do
+    elsewhere = Cluster.ask_gateways({Job, :list, [caller, filter]})
+    Job.merge([ask(fn -> Job.list(caller, filter) end, []) | elsewhere], filter)
+  end
 
   @doc """
   Lets the calling process follow a job. Returns the job, its events after `after_seq` and the
@@ -39,11 +54,20 @@ defmodule Koma do
   """
   @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
-  def subscribe(id, after_seq, caller), do: ask(fn -> Job.subscribe(id, after_seq, caller) end)
+  def subscribe(id, after_seq, caller) do
+    ask(fn ->
+      Cluster.follow(__MODULE__, id, after_seq, caller, fn ->
+        Job.subscribe(id, after_seq, caller)
+      end)
+    end)
+  end
 
   @doc "Ends that; no message about the job is in the mailbox afterwards."
   @spec unsubscribe(String.t()) :: :ok
-  def unsubscribe(id), do: ask(fn -> Job.unsubscribe(id) end, :ok)
+  def unsubscribe(id) do
+    :ok = Cluster.unfollow(id)
+    ask(fn -> Job.unsubscribe(id) end, :ok)
+  end
 
   @doc "The models that are served, with the schemas of their tasks."
   @spec models() :: [map]

@@ -27,10 +27,13 @@ defmodule Koma.Edge do
       {Registry, keys: :duplicate, name: Koma.Socket.Handler.registry()},
       {DynamicSupervisor, name: Koma.Channel.Supervisor, strategy: :one_for_one},
       Koma.Dashboard,
-      {Listener, options},
       {Drainer, options}
     ]
 
+    children = if :gateway in options.roles, do: listening(children, options), else: children
     Supervisor.init(children, strategy: :one_for_one)
   end
+
+  # Before the drainer, which is stopped first.
+  defp listening(children, options), do: List.insert_at(children, -2, {Listener, options})
 end

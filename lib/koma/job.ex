@@ -83,6 +83,8 @@ defmodule Koma.Job do
 
   # Who joins a run needs no place.
   defp admit(record) do
+    _begun = Queue.ensure(record.model)
+
     case Queue.admit(record.model, ticket(record)) do
       {:error, %{code: "overloaded"}} = refused ->
         if Processes.joinable?(record), do: :ok, else: refused
@@ -167,7 +169,7 @@ defmodule Koma.Job do
   """
   @spec list(Caller.t(), filter) :: [map]
   def list(%Caller{key: key}, filter) do
-    limit = filter |> Map.get("limit", @default_limit) |> min(@max_limit)
+    limit = limit(filter)
 
     fields =
       for {name, field} <- [{"state", :state}, {"task", :task}, {"model", :model}],
@@ -180,6 +182,20 @@ defmodule Koma.Job do
 
     key |> Store.Jobs.list(keep?, limit) |> Enum.map(&Record.to_map/1)
   end
+
+  @doc "One list of those of several gateways, each of `list/2`."
+  @spec merge([[map]], filter) :: [map]
+  def merge([jobs], _filter), do: jobs
+
+  def merge(lists, filter) do
+    lists
+    |> Enum.concat()
+    |> Enum.uniq_by(& &1["id"])
+    |> Enum.sort_by(&{&1["created_at"], &1["id"]}, :desc)
+    |> Enum.take(limit(filter))
+  end
+
+  defp limit(filter), do: filter |> Map.get("limit", @default_limit) |> min(@max_limit)
 
   @doc "Lets the calling process follow a job; see `Koma.subscribe/3`."
   @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::

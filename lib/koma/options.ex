@@ -22,6 +22,15 @@ defmodule Koma.Options do
     open: {:boolean, false, "whether to listen beyond loopback without keys"},
     origins: {:strings, [], "origins beside the server's own whose pages may use it"},
     secret: {:optional_string, nil, "signs sessions; nil: one that is kept in data_dir"},
+    # cluster
+    node: {:optional_string, nil, "name@host of this peer; nil: no cluster"},
+    cookie: {:optional_string, nil, "secret that all peers share, 16 characters or more"},
+    cookie_file: {:optional_string, nil, "file that has it"},
+    roles: {:roles, [:gateway, :worker], "what this peer does: serve clients, run model nodes"},
+    peers: {:strings, [], "names of peers"},
+    peers_dns: {:optional_string, nil, "a DNS name whose A, AAAA or SRV records are the peers"},
+    dist_ports: {:ports, {9100, 9199}, "ports of which the distribution takes a free one"},
+    tick_s: {:integer, 1, nil, 12, "without a sign of a peer until it is taken for lost"},
     # store
     data_dir: {:path, "data", "folder of jobs and artifacts"},
     retention_jobs: {:integer, 0, nil, 10_000, "finished jobs that stay readable"},
@@ -78,6 +87,14 @@ defmodule Koma.Options do
           open: boolean,
           origins: [String.t()],
           secret: String.t() | nil,
+          node: String.t() | nil,
+          cookie: String.t() | nil,
+          cookie_file: String.t() | nil,
+          roles: [:gateway | :worker, ...],
+          peers: [String.t()],
+          peers_dns: String.t() | nil,
+          dist_ports: {:inet.port_number(), :inet.port_number()},
+          tick_s: pos_integer,
           data_dir: String.t(),
           retention_jobs: non_neg_integer,
           retention_ms: non_neg_integer,
@@ -195,6 +212,17 @@ defmodule Koma.Options do
   defp check({:redis, _default, _meaning}, url) when is_binary(url) do
     Koma.Redis.Address.parse(url)
   end
+
+  defp check({:roles, _default, _meaning}, [_ | _] = roles) do
+    case roles -- [:gateway, :worker] do
+      [] -> {:ok, roles}
+      [unknown | _] -> {:error, "#{inspect(unknown)} is not gateway, worker or both"}
+    end
+  end
+
+  defp check({:ports, _default, _meaning}, {low, high})
+       when low in 1..65_535 and high in low..65_535,
+       do: {:ok, {low, high}}
 
   defp check({:models, _default, _meaning}, entries) when is_list(entries) do
     Spec.from_entries(entries)

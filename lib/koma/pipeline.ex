@@ -3,7 +3,7 @@ defmodule Koma.Pipeline do
   Pipelines: small graphs of jobs. Live ones have a process; finished ones are read from disk.
   """
 
-  alias Koma.{Caller, Error, Follower}
+  alias Koma.{Caller, Cluster, Error, Follower}
   alias Koma.Job.Event
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Server}
 
@@ -20,13 +20,21 @@ defmodule Koma.Pipeline do
 
   @doc "Cancels a pipeline and the jobs of its stages. Harmless for one that has ended."
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
-  def cancel(id, caller) do
+  def cancel(id, caller), do: at_owner(:cancel, id, caller, fn -> cancel_here(id, caller) end)
+
+  defp cancel_here(id, caller) do
     with {:ok, _record} <- owned(id, caller), do: live(id, &Server.cancel/1, fn _, _ -> :ok end)
   end
 
   @doc "Reads a pipeline."
   @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
-  def get(id, caller) do
+  def get(id, caller), do: at_owner(:get, id, caller, fn -> get_here(id, caller) end)
+
+  defp at_owner(function, id, caller, here) do
+    Cluster.ask_owner(id, {__MODULE__, function, [id, caller]}, here)
+  end
+
+  defp get_here(id, caller) do
     with {:ok, _record} <- owned(id, caller) do
       {:ok, live(id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
     end
@@ -41,6 +49,10 @@ defmodule Koma.Pipeline do
   @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
           {:ok, map, [Event.t()], [Follower.preview()]} | {:error, Error.t()}
   def subscribe(id, seq, caller) do
+    Cluster.follow(__MODULE__, id, seq, caller, fn -> subscribe_here(id, seq, caller) end)
+  end
+
+  defp subscribe_here(id, seq, caller) do
     with {:ok, _record} <- owned(id, caller) do
       # First joined, then read: what happens in between comes twice and is skipped.
       :ok = Followers.join(id)
@@ -59,6 +71,7 @@ defmodule Koma.Pipeline do
   @doc "Ends that; no message about the pipeline is in the mailbox afterwards."
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
+    :ok = Cluster.unfollow(id)
     :ok = Followers.leave(id)
     # Whatever its process was sending, it has sent before it answers this.
     with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.get/1)

@@ -2,12 +2,15 @@ defmodule Koma.Queue do
   @moduledoc "The queues, one per family: admission, order, position and estimated wait."
   use Supervisor
 
-  alias Koma.{Access, Error, Options, Telemetry}
+  alias Koma.{Access, Cluster, Error, Options, Telemetry}
   alias Koma.Queue.{Cost, Server, Ticket}
 
   @registry Koma.Queue.Registry
 
-  @doc "Starts one queue for each family that the options name."
+  @doc """
+  Starts one queue for each family that the options name. In a cluster one more begins with the first job
+  of a family that only other peers serve (`ensure/1`).
+  """
   @spec start_link(Options.t()) :: Supervisor.on_start()
   def start_link(%Options{} = options) do
     Supervisor.start_link(__MODULE__, options, name: __MODULE__)
@@ -39,6 +42,24 @@ defmodule Koma.Queue do
   @doc "A job of this work held a slot for so many ms: later estimates get better."
   @spec measured(String.t(), Cost.work(), non_neg_integer) :: :ok
   def measured(family, work, ms), do: GenServer.cast(name(family), {:measured, work, ms})
+
+  @doc "Has a queue for the family; false where nobody would ever serve it."
+  @spec ensure(family :: String.t()) :: boolean
+  def ensure(family) do
+    cond do
+      Registry.lookup(@registry, family) != [] -> true
+      Cluster.on?() -> start_queue(family)
+      true -> false
+    end
+  end
+
+  defp start_queue(family) do
+    case Supervisor.start_child(__MODULE__, queue(family, Options.get())) do
+      {:ok, _pid} -> true
+      {:error, {:already_started, _pid}} -> true
+      {:error, :already_present} -> true
+    end
+  end
 
   @doc "Takes a job or a promise out; when this returns, no `:dispatch` for it is sent any more."
   @spec leave(String.t(), String.t()) :: :ok
@@ -103,14 +124,17 @@ defmodule Koma.Queue do
   @impl Supervisor
   def init(options) do
     queues =
-      for family <- options.models |> Enum.map(& &1.family) |> Enum.uniq() do
-        arguments = [family: family, name: name(family)] ++ bounds(options)
-        Supervisor.child_spec({Server, arguments}, id: {Server, family})
-      end
+      for family <- options.models |> Enum.map(& &1.family) |> Enum.uniq(),
+          do: queue(family, options)
 
     # A queue that dies has lost who waits; all of Work behind it starts again from the store.
     children = [{Registry, keys: :unique, name: @registry} | queues]
     Supervisor.init(children, strategy: :one_for_all, max_restarts: 0)
+  end
+
+  defp queue(family, options) do
+    arguments = [family: family, name: name(family)] ++ bounds(options)
+    Supervisor.child_spec({Server, arguments}, id: {Server, family})
   end
 
   defp bounds(options) do

@@ -9,12 +9,22 @@ defmodule Koma.Scheduler do
   """
   use GenServer
 
-  alias Koma.{ModelNode, Telemetry}
+  alias Koma.{Cluster, ModelNode, Telemetry}
   alias Koma.Scheduler.{Lease, Placement}
 
   @type mode :: :shared | :alone
 
-  defstruct placement: Placement.new(), queues: %{}, holders: %{}, watched: %{}, idle: []
+  # `guests`: by model node and job, the peer that placed the job here, which is told when its slot is
+  # free. `patient`: guests that wait until their model node is empty.
+  defstruct placement: Placement.new(),
+            queues: %{},
+            holders: %{},
+            watched: %{},
+            idle: [],
+            guests: %{},
+            patient: [],
+            since: %{},
+            cluster: false
 
   @doc "Starts the scheduler of this peer."
   @spec start_link(term) :: GenServer.on_start()
@@ -41,11 +51,32 @@ defmodule Koma.Scheduler do
 
   @doc "Gives a lease back that was never used."
   @spec release(Lease.t(), String.t()) :: :ok
-  def release(%Lease{} = lease, id), do: ModelNode.cancel(lease.pid, id)
+  def release(%Lease{peer: nil} = lease, id), do: ModelNode.cancel(lease.pid, id)
+  def release(%Lease{node: name}, id), do: GenServer.cast(__MODULE__, {:slot_free, name, id})
+
+  @doc """
+  A peer tells of one of its model nodes; nil when it takes no jobs any more. The calling process is
+  the table of peers, which never waits for the scheduler.
+  """
+  @spec offered(name :: String.t(), node, Placement.told() | nil) :: :ok
+  def offered(name, peer, told), do: GenServer.cast(__MODULE__, {:offered, name, peer, told})
+
+  @doc """
+  Takes a slot of a model node of this peer for a job that `peer` placed here, on behalf of the
+  calling process. It gets `{:hosted, pid}` with the process of the model node, once, or `:refused`.
+  """
+  @spec host(name :: String.t(), id :: String.t(), mode, node) :: :ok
+  def host(name, id, mode, peer) do
+    GenServer.cast(__MODULE__, {:host, name, id, self(), mode, peer})
+  end
 
   @doc "How many jobs hold a slot."
   @spec running() :: non_neg_integer
   def running, do: GenServer.call(__MODULE__, :running)
+
+  @doc "How many jobs hold a slot of a model node of this peer, whoever placed them."
+  @spec held_here() :: non_neg_integer
+  def held_here, do: GenServer.call(__MODULE__, :held_here)
 
   @doc "Waits until no job holds a slot; `:timeout` when that takes too long."
   @spec await_idle(timeout_ms :: non_neg_integer) :: :ok | :timeout
@@ -57,8 +88,10 @@ defmodule Koma.Scheduler do
 
   @impl GenServer
   def init(nil) do
+    cluster? = Cluster.on?()
+    if cluster?, do: Cluster.Peers.reset(:slots)
     ModelNode.announce_all()
-    {:ok, %__MODULE__{}}
+    {:ok, %__MODULE__{cluster: cluster?}}
   end
 
   @impl GenServer
@@ -71,10 +104,10 @@ defmodule Koma.Scheduler do
 
   def handle_call({:claim, family, id, job, mode}, _from, state) do
     case take(state.placement, mode, family, id) do
-      {:ok, name, pid, placement} ->
-        holders = Map.put(state.holders, Process.monitor(job), {name, id})
-        lease = %Lease{node: name, pid: pid}
-        {:reply, {:ok, lease}, %{state | placement: placement, holders: holders}}
+      {:ok, name, node, placement} ->
+        lease = %Lease{node: name, pid: node.pid, peer: node.peer, mode: mode}
+        state = hold(%{state | placement: placement}, name, id, job)
+        {:reply, {:ok, lease}, tell_peers(state, name)}
 
       {:none, placement} ->
         {:reply, :none, %{state | placement: placement}}
@@ -88,6 +121,10 @@ defmodule Koma.Scheduler do
     {:reply, Placement.running(state.placement), state}
   end
 
+  def handle_call(:held_here, _from, state) do
+    {:reply, Placement.held_here(state.placement), state}
+  end
+
   def handle_call(:await_idle, from, state) do
     {:noreply, answer_idle(%{state | idle: [from | state.idle]})}
   end
@@ -96,15 +133,29 @@ defmodule Koma.Scheduler do
   def handle_cast({:node_up, name, pid, family, slots, jobs}, state) do
     placement = Placement.up(state.placement, name, pid, family, slots, jobs)
     watched = Map.put_new_lazy(state.watched, name, fn -> Process.monitor(pid) end)
-    {:noreply, tell(%{state | placement: placement, watched: watched}, family)}
+    state = tell_peers(%{state | placement: placement, watched: watched}, name)
+    {:noreply, tell(state, family)}
+  end
+
+  def handle_cast({:offered, name, _peer, nil}, state), do: {:noreply, lose(state, name)}
+
+  def handle_cast({:offered, name, peer, told}, state) do
+    host = {Cluster.Host, peer}
+    placement = Placement.offered(state.placement, name, peer, host, told)
+    {:noreply, tell(%{state | placement: placement}, told.family)}
+  end
+
+  def handle_cast({:host, name, id, visit, mode, peer}, state) do
+    {:noreply, host(state, {name, id, visit, mode, peer})}
   end
 
   def handle_cast({:withdraw, family}, state) do
-    {:noreply, state |> unreserve(family) |> tell(family)}
+    {:noreply, state |> unreserve(family) |> host_patient() |> tell(family)}
   end
 
   def handle_cast({:node_closed, name}, state) do
     state = %{state | placement: Placement.close(state.placement, name)}
+    state = state |> tell_peers(name) |> host_patient()
     # A job that waits to run alone may have lost the model node that was kept for it.
     with %{^name => node} <- state.placement.nodes, do: tell(state, node.family)
     {:noreply, state}
@@ -113,8 +164,10 @@ defmodule Koma.Scheduler do
   def handle_cast({:node_down, name}, state), do: {:noreply, lose(state, name)}
 
   def handle_cast({:slot_free, name, id}, state) do
+    state = measure(state, {name, id})
     state = %{state | placement: Placement.free(state.placement, name, id)}
     state = forget_holders(state, fn held -> held == {name, id} end)
+    state = state |> goodbye({name, id}) |> tell_peers(name) |> host_patient()
 
     case state.placement.nodes do
       %{^name => node} -> {:noreply, state |> tell(node.family) |> answer_idle()}
@@ -130,16 +183,100 @@ defmodule Koma.Scheduler do
     end
   end
 
-  defp take(placement, :shared, family, id), do: Placement.take(placement, family, id)
-  defp take(placement, :alone, family, id), do: Placement.take_alone(placement, family, id)
+  defp take(placement, :shared, family, id) do
+    Placement.take(placement, family, id, :rand.uniform())
+  end
+
+  defp take(placement, :alone, family, id) do
+    Placement.take_alone(placement, family, id, :rand.uniform())
+  end
+
+  defp hold(state, name, id, job) do
+    since = if state.cluster, do: Map.put(state.since, {name, id}, now()), else: state.since
+    holders = Map.put(state.holders, Process.monitor(job), {name, id})
+    %{state | holders: holders, since: since}
+  end
+
+  # --- other peers
+
+  defp host(state, {name, id, visit, mode, peer} = guest) do
+    case Placement.host(state.placement, name, id, mode) do
+      {:ok, name, node, placement} ->
+        send(visit, {:hosted, node.pid})
+        guests = Map.put(state.guests, {name, id}, peer)
+        state = hold(%{state | placement: placement, guests: guests}, name, id, visit)
+        tell_peers(state, name)
+
+      {:wait, placement} ->
+        state = %{state | placement: placement, patient: [guest | state.patient]}
+        tell_peers(state, name)
+
+      :refused ->
+        send(visit, :refused)
+        state
+    end
+  end
+
+  # Those that have gone meanwhile are refused, which nobody hears.
+  defp host_patient(%{patient: []} = state), do: state
+
+  defp host_patient(%{patient: patient} = state) do
+    {here, gone} = Enum.split_with(patient, fn {_, _, visit, _, _} -> Process.alive?(visit) end)
+    state = Enum.reduce(gone, %{state | patient: []}, &unreserve_guest/2)
+    Enum.reduce(here, state, &host(&2, &1))
+  end
+
+  defp unreserve_guest({name, id, _visit, _mode, _peer}, state) do
+    %{state | placement: Placement.unreserve_for(state.placement, name, id)} |> tell_peers(name)
+  end
+
+  defp goodbye(state, {name, id} = held) do
+    {peer, guests} = Map.pop(state.guests, held)
+    if peer, do: Cluster.slot_free(peer, name, id)
+    %{state | guests: guests}
+  end
+
+  defp tell_peers(%{cluster: false} = state, _name), do: state
+
+  defp tell_peers(state, name) do
+    with %{^name => %{peer: nil}} <- state.placement.nodes,
+         do: Cluster.Peers.put_slots(name, Placement.told(state.placement, name))
+
+    state
+  end
+
+  defp measure(state, held) do
+    case Map.pop(state.since, held) do
+      {nil, _since} ->
+        state
+
+      {since, left} ->
+        {name, _id} = held
+        placement = Placement.measured(state.placement, name, now() - since)
+        %{state | placement: placement, since: left}
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp unreserve(state, family) do
     %{state | placement: Placement.unreserve(state.placement, family)}
   end
 
   defp stop_job(state, {name, id}) do
-    with %{^name => node} <- state.placement.nodes, do: ModelNode.cancel(node.pid, id)
-    state
+    case state.placement.nodes do
+      %{^name => %{peer: nil, pid: pid}} ->
+        ModelNode.cancel(pid, id)
+        state
+
+      # Over there the death of the job's process is noticed, too; that peer tells of the slot.
+      %{^name => %{family: family}} ->
+        state = %{state | placement: Placement.free(state.placement, name, id)}
+        state |> tell(family) |> answer_idle()
+
+      _gone ->
+        state
+    end
   end
 
   defp node_process_down(state, ref, _pid) do
@@ -153,12 +290,26 @@ defmodule Koma.Scheduler do
     {ref, watched} = Map.pop(state.watched, name)
     if ref, do: Process.demonitor(ref, [:flush])
 
-    family = with %{^name => node} <- state.placement.nodes, do: node.family, else: (_ -> nil)
+    {family, peer} =
+      with %{^name => node} <- state.placement.nodes,
+           do: {node.family, node.peer},
+           else: (_ -> {nil, nil})
+
+    if state.cluster and peer == nil, do: Cluster.Peers.put_slots(name, nil)
 
     %{state | placement: Placement.down(state.placement, name), watched: watched}
     |> forget_holders(fn {node, _id} -> node == name end)
+    |> forget_guests(name)
+    |> host_patient()
     |> tell(family)
     |> answer_idle()
+  end
+
+  # Their peers are told that the model node is gone.
+  defp forget_guests(%{guests: guests, since: since} = state, name) do
+    of_name? = fn {{node, _id}, _of} -> node == name end
+    guests = guests |> Enum.reject(of_name?) |> Map.new()
+    %{state | guests: guests, since: since |> Enum.reject(of_name?) |> Map.new()}
   end
 
   defp forget_holders(state, gone?) do

@@ -5,7 +5,8 @@ defmodule Koma.Supervisor do
       Koma.Supervisor (one_for_one)
       ├── Metrics, Telemetry    what is counted, and from which events
       ├── Followers             who follows which job
-      ├── Access                who is let in, and how much of what; these four outlive a crash of Core
+      ├── Access                who is let in, and how much of what
+      ├── Cluster               the other peers, where there are any; these five outlive a crash of Core
       ├── Core (rest_for_one)   Store → ModelNodes → Scheduler → Queues → Jobs
       └── Edge                  what listens; calls the façade `Koma` only
 
@@ -29,11 +30,14 @@ defmodule Koma.Supervisor do
       Koma.Metrics,
       {Koma.Telemetry, Koma.Metrics.handlers() ++ Koma.Dashboard.Errors.handlers()},
       Koma.Job.Followers,
-      {Koma.Access, options},
-      {Koma.Core, options},
-      {Koma.Edge, options}
+      {Koma.Access, options}
     ]
+
+    children = children ++ cluster(options) ++ [{Koma.Core, options}, {Koma.Edge, options}]
 
     Supervisor.init(children, strategy: :one_for_one)
   end
+
+  defp cluster(%Options{node: nil}), do: []
+  defp cluster(options), do: [{Koma.Cluster, options}]
 end

@@ -14,7 +14,7 @@ defmodule Koma.Properties.PlacementTest do
       {placement, refused} =
         Enum.reduce(Enum.uniq(jobs), {placement, 0}, fn job, {placement, refused} ->
           case Placement.take(placement, "toy", "job_#{job}") do
-            {:ok, _name, _pid, placement} -> {placement, refused}
+            {:ok, _name, _node, placement} -> {placement, refused}
             :none -> {placement, refused + 1}
           end
         end)
@@ -102,7 +102,7 @@ defmodule Koma.Properties.PlacementTest do
       placement
     else
       case Placement.take(placement, "toy", "job_#{n}") do
-        {:ok, _name, _pid, placement} -> placement
+        {:ok, _name, _node, placement} -> placement
         :none -> placement
       end
     end
@@ -113,7 +113,7 @@ defmodule Koma.Properties.PlacementTest do
       placement
     else
       case placement |> Placement.unreserve("toy") |> Placement.take_alone("toy", "job_#{n}") do
-        {:ok, _name, _pid, placement} -> placement
+        {:ok, _name, _node, placement} -> placement
         {:none, placement} -> placement
       end
     end

@@ -11,6 +11,7 @@ defmodule Koma.Edge.Drainer do
   require Logger
 
   alias Koma.HTTP.Listener
+  alias Koma.Options
   alias Koma.Socket.Handler
 
   # For the close frames to be written, and for what the sockets still had to send.
@@ -37,9 +38,12 @@ defmodule Koma.Edge.Drainer do
   def terminate(_reason, drain_ms) do
     Logger.info("Draining: no new work, up to #{drain_ms} ms for what runs")
     :ok = Koma.drain(drain_ms)
-    # Who connects now would find its socket cut off instead of closed.
-    _suspended = Listener.suspend()
-    close_sockets()
+
+    if :gateway in Options.get().roles do
+      # Who connects now would find its socket cut off instead of closed.
+      _suspended = Listener.suspend()
+      close_sockets()
+    end
   end
 
   defp close_sockets do

@@ -9,7 +9,7 @@ defmodule Koma.HTTP.Artifacts do
 
   @behaviour Koma.HTTP.Handler
 
-  alias Koma.{Access, Error, Telemetry}
+  alias Koma.{Access, Cluster, Error, Telemetry}
   alias Koma.HTTP.{Body, ETag, Range, Reply}
   alias Koma.Store.Artifacts
 
@@ -50,9 +50,14 @@ defmodule Koma.HTTP.Artifacts do
 
   def handle(:item, _method, req, caller) do
     # Renewed for a client that goes on with a range; an open file outlives its name anyway.
-    with {:ok, artifact} <- Artifacts.renew(:cowboy_req.binding(:id, req), caller.key) do
+    with {:ok, artifact} <- find(:cowboy_req.binding(:id, req), caller.key) do
       {:ok, send_artifact(req, artifact)}
     end
+  end
+
+  # One that another peer has is fetched from it first, and stays here as its copy.
+  defp find(id, key) do
+    if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
   end
 
   defp media_type(req) do

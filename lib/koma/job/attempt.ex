@@ -4,16 +4,20 @@ defmodule Koma.Job.Attempt do
   makes the folder when it has something to write; most jobs of text never do.
   """
 
-  alias Koma.{Error, Store}
+  alias Koma.{Cluster, Error, Store}
   alias Koma.Job.Record
+  alias Koma.Scheduler.Lease
   alias Koma.Store.Artifacts
   alias Koma.Wire.Messages.Submit
 
-  @doc "Makes the message for attempt number `attempt`."
-  @spec prepare(Record.t(), pos_integer, previews? :: boolean) ::
+  @doc """
+  Makes the message for attempt number `attempt`. A model node of another peer gets the ids of its
+  inputs; that peer fetches the files.
+  """
+  @spec prepare(Record.t(), pos_integer, Lease.t(), previews? :: boolean) ::
           {:ok, Submit.t()} | {:error, Error.t()}
-  def prepare(%Record{} = record, attempt, previews?) do
-    with {:ok, inputs} <- inputs(record.inputs) do
+  def prepare(%Record{} = record, attempt, %Lease{peer: peer}, previews?) do
+    with {:ok, inputs} <- if(peer, do: {:ok, record.inputs}, else: inputs(record.inputs)) do
       {:ok, submit(record, attempt, inputs, previews?)}
     end
   end
@@ -43,12 +47,16 @@ defmodule Koma.Job.Attempt do
 
   defp inputs(ids) do
     Enum.reduce_while(ids, {:ok, %{}}, fn {name, id}, {:ok, found} ->
-      case Artifacts.fetch(id) do
+      case fetch(id) do
         {:ok, artifact} -> {:cont, {:ok, Map.put(found, name, input(artifact))}}
         {:error, error} -> {:halt, {:error, %{error | field: "inputs.#{name}"}}}
       end
     end)
   end
+
+  # A job that was adopted from another gateway may have left its inputs there.
+  defp fetch(id),
+    do: if(Cluster.on?(), do: Cluster.Transfer.ensure(id), else: Artifacts.fetch(id))
 
   defp input(artifact) do
     artifact |> Map.take([:path, :media_type, :bytes]) |> Map.put(:sha256, artifact.id)

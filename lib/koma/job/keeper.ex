@@ -77,7 +77,7 @@ defmodule Koma.Job.Keeper do
 
   defp start(%Record{} = record, state) do
     cond do
-      record.model not in Queue.families() -> give_up(record, state, not_configured(record))
+      not Queue.ensure(record.model) -> give_up(record, state, not_configured(record))
       Map.get(state.crashes, record.id, 0) >= @max_crashes -> give_up(record, state, crashed())
       true -> resume(record, state)
     end

@@ -1,5 +1,8 @@
 defmodule Koma.Job.Outputs do
-  @moduledoc "Moves the outputs of a finished attempt into the artifact store."
+  @moduledoc """
+  Moves the outputs of a finished attempt into the artifact store: in one step where the model node is
+  one of this peer, else first into the store of its peer (`store/2`), from which they are fetched.
+  """
 
   alias Koma.Error
   alias Koma.Store.Artifacts
@@ -9,11 +12,17 @@ defmodule Koma.Job.Outputs do
   node was told to use, and have the digests that it told.
   """
   @spec adopt([map], Path.t()) :: {:ok, [map]} | {:error, Error.t()}
-  def adopt(outputs, dir) do
+  def adopt(outputs, dir), do: each(outputs, &adopt_one(&1, dir))
+
+  @doc "As `adopt/2`, but returns the outputs as they were told, each file with its `artifact`."
+  @spec store([map], Path.t()) :: {:ok, [map]} | {:error, Error.t()}
+  def store(outputs, dir), do: each(outputs, &store_one(&1, dir))
+
+  defp each(outputs, move) do
     outputs
     |> Enum.reduce_while([], fn output, done ->
-      case adopt_one(output, dir) do
-        {:ok, adopted} -> {:cont, [adopted | done]}
+      case move.(output) do
+        {:ok, moved} -> {:cont, [moved | done]}
         {:error, error} -> {:halt, {:error, error}}
       end
     end)
@@ -23,19 +32,36 @@ defmodule Koma.Job.Outputs do
     end
   end
 
+  # Another peer has stored it, and it was fetched.
+  defp adopt_one(%{artifact: %{id: id}} = output, _dir) do
+    with {:ok, artifact} <- Artifacts.fetch(id) do
+      {:ok, Map.merge(common(output), file(artifact))}
+    end
+  end
+
   defp adopt_one(%{path: nil, text: text} = output, _dir) when is_binary(text) do
     {:ok, Map.merge(common(output), %{"text" => text, "bytes" => byte_size(text)})}
   end
 
-  defp adopt_one(%{path: path, sha256: sha256} = output, dir) when is_binary(path) do
-    with :ok <- inside(path, dir),
-         {:ok, artifact} <- Artifacts.adopt(path, output.media_type, sha256 || "") do
+  defp adopt_one(%{path: path} = output, dir) when is_binary(path) do
+    with {:ok, artifact} <- move(output, dir) do
       {:ok, Map.merge(common(output), file(artifact))}
     end
   end
 
   defp adopt_one(%{name: name}, _dir) do
     {:error, Error.new("model_failed", "The output #{inspect(name)} has neither path nor text")}
+  end
+
+  defp store_one(%{path: path} = output, dir) when is_binary(path) do
+    with {:ok, artifact} <- move(output, dir), do: {:ok, Map.put(output, :artifact, artifact)}
+  end
+
+  defp store_one(output, _dir), do: {:ok, output}
+
+  defp move(%{path: path} = output, dir) do
+    with :ok <- inside(path, dir),
+         do: Artifacts.adopt(path, output.media_type, output.sha256 || "")
   end
 
   defp inside(path, dir) do

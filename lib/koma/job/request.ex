@@ -6,7 +6,7 @@ defmodule Koma.Job.Request do
   """
 
   alias Koma.Cache.Fingerprint
-  alias Koma.{Caller, Error, ModelNode, Options, Schema}
+  alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema}
   alias Koma.Job.Record
   alias Koma.Store.Artifacts
 
@@ -88,7 +88,10 @@ defmodule Koma.Job.Request do
 
   # 128 random bits: not to be guessed.
   defp new_id,
-    do: "job_" <> Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
+    do:
+      "job_" <>
+        Cluster.tag() <>
+        Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
 
   defp seeded(params, schema) do
     case {Schema.property(schema, "seed"), params["seed"]} do
@@ -158,7 +161,8 @@ defmodule Koma.Job.Request do
   end
 
   defp located(id, field, key) do
-    with {:error, error} <- Artifacts.renew(id, key), do: {:error, %{error | field: field}}
+    found = if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
+    with {:error, error} <- found, do: {:error, %{error | field: field}}
   end
 
   defp unsupported(field, media_type, allowed) do

@@ -10,6 +10,7 @@ defmodule Koma.Job.Retry do
 
   alias Koma.Error
   alias Koma.Job.Record
+  alias Koma.Scheduler.Lease
 
   @shared_losses 2
   @deaths ~w(node_crashed node_hung)
@@ -28,6 +29,25 @@ defmodule Koma.Job.Retry do
       record.attempt > 0 -> :again
       true -> String.to_existing_atom(record.priority)
     end
+  end
+
+  @doc "The class in which a job waits that had its turn, and whose slot somebody else got."
+  @spec refused(Record.t(), pos_integer) :: Koma.Queue.Ticket.class()
+  def refused(%Record{} = record, max_attempts) do
+    if alone?(record.losses, max_attempts), do: :alone, else: :again
+  end
+
+  @doc """
+  What became of an attempt when the process that ran it cannot be reached any more. For the loss of a
+  peer, or of the way to it, a job is not to blame: jobs run in processes of their own there.
+  """
+  @spec unreachable(Lease.t()) :: Error.t()
+  def unreachable(%Lease{peer: nil, node: node}) do
+    Error.new("node_crashed", "The process of #{node} in the gateway died")
+  end
+
+  def unreachable(%Lease{peer: peer, node: node}) do
+    Error.new("unavailable", "The peer #{peer} of #{node} is gone, or the way to it")
   end
 
   @doc "What is told of an attempt that ran when the gateway stopped: it costs the job nothing."

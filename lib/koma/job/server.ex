@@ -13,7 +13,7 @@ defmodule Koma.Job.Server do
   use GenServer, restart: :temporary
   require Logger
 
-  alias Koma.{Error, ModelNode, Options, Queue, Scheduler, Store}
+  alias Koma.{Error, Options, Queue, Scheduler, Store, Telemetry}
   alias Koma.Job.{Attempt, Audience, Cached, Event, Followers, Members, Outputs, Preview}
   alias Koma.Job.{Processes, Record, Retry, Story}
   alias Koma.Queue.{Cost, Ticket}
@@ -146,8 +146,7 @@ defmodule Koma.Job.Server do
   end
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, %{ref: ref} = state) do
-    error = Error.new("node_crashed", "The process of #{state.lease.node} in the gateway died")
-    model_node({:lost, error}, state)
+    model_node({:lost, Retry.unreachable(state.lease)}, state)
   end
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, state) do
@@ -216,8 +215,12 @@ defmodule Koma.Job.Server do
 
   # --- waiting
 
-  defp enqueue(%{record: record} = state) do
-    ticket = Ticket.new(record, Retry.class(record, Options.get().max_attempts))
+  defp enqueue(state) do
+    enqueue(state, Retry.class(state.record, Options.get().max_attempts))
+  end
+
+  defp enqueue(%{record: record} = state, class) do
+    ticket = Ticket.new(record, class)
     place = Queue.enqueue(record.model, ticket)
     emit(%{state | queued_at: now(), place: place}, "queued", place)
   end
@@ -231,9 +234,9 @@ defmodule Koma.Job.Server do
 
     previews? = state.record.priority == "interactive" or Members.followed?(state.members)
 
-    case Attempt.prepare(state.record, state.attempt, previews?) do
+    case Attempt.prepare(state.record, state.attempt, lease, previews?) do
       {:ok, submit} ->
-        ModelNode.submit(lease.pid, submit)
+        Lease.submit(lease, submit)
         {:noreply, %{state | ref: Process.monitor(lease.pid)}}
 
       {:error, error} ->
@@ -289,6 +292,14 @@ defmodule Koma.Job.Server do
   end
 
   defp model_node({:lost, %Error{} = error}, state), do: again(state, error)
+
+  # Another gateway was faster: nothing has run, so nothing is lost but the place in the queue, and
+  # that is given back.
+  defp model_node(:refused, state) do
+    Telemetry.execute([:koma, :cluster, :refused], %{count: 1}, %{peer: state.lease.peer})
+    state = forget_lease(state)
+    {:noreply, enqueue(state, Retry.refused(state.record, Options.get().max_attempts))}
+  end
 
   defp again(state, error) do
     state = state |> ensure_started() |> forget_lease()
@@ -371,7 +382,7 @@ defmodule Koma.Job.Server do
   end
 
   defp let_go(%{lease: lease} = state) do
-    ModelNode.cancel(lease.pid, state.record.id)
+    Lease.cancel(lease, state.record.id)
     state
   end
 

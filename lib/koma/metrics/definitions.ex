@@ -96,6 +96,12 @@ defmodule Koma.Metrics.Definitions do
     {:koma_road_spans_total, :counter, [:part],
      "Parts of the road that jobs went; see the event of the same name."},
     {:koma_road_microseconds_total, :counter, [:part], "Time in them, in µs."},
+    {:koma_cluster_peers, :gauge, [], "Other peers that are connected and understood."},
+    {:koma_cluster_losses_total, :counter, [], "How often a peer was lost."},
+    {:koma_cluster_refusals_total, :counter, [],
+     "Jobs that a peer refused, as another gateway was faster; they wait again."},
+    {:koma_cluster_fetched_bytes_total, :counter, [],
+     "Bytes of artifacts that were fetched from other peers."},
     # the BEAM
     {:koma_beam_memory_bytes, :gauge, [:kind], "Memory of the gateway."},
     {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},

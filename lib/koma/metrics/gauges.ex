@@ -4,7 +4,7 @@ defmodule Koma.Metrics.Gauges do
   values then; those of the others are told all the same.
   """
 
-  alias Koma.{Cache, ModelNode, Queue, Redis, Socket, Store}
+  alias Koma.{Cache, Cluster, ModelNode, Queue, Redis, Socket, Store}
   alias Koma.Metrics.Table
   alias Koma.ModelNode.Catalogue
 
@@ -16,7 +16,8 @@ defmodule Koma.Metrics.Gauges do
   @doc "Every value by metric."
   @spec read() :: Table.values()
   def read do
-    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &cache/0, &redis/0, &beam/0]
+    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &cache/0]
+    |> Enum.concat([&redis/0, &peers/0, &beam/0])
     |> Enum.map(&ask/1)
     |> Enum.reduce(%{}, &Map.merge/2)
   end
@@ -29,6 +30,8 @@ defmodule Koma.Metrics.Gauges do
     :error, %ArgumentError{} -> %{}
     :error, :badarg -> %{}
   end
+
+  defp peers, do: %{koma_cluster_peers: [{[], length(Cluster.peers())}]}
 
   # Zero is told, too: a series that comes and goes cannot be watched.
   defp jobs do

@@ -30,7 +30,10 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :store, :fenced],
       [:koma, :redis, :changed],
       [:koma, :redis, :answered],
-      [:koma, :road, :span]
+      [:koma, :road, :span],
+      [:koma, :cluster, :peer_down],
+      [:koma, :cluster, :refused],
+      [:koma, :cluster, :fetched]
     ]
   end
 
@@ -122,6 +125,16 @@ defmodule Koma.Metrics.Recorder do
     labels = [Atom.to_string(part)]
     Table.add(:koma_road_spans_total, labels)
     Table.add(:koma_road_microseconds_total, labels, us)
+  end
+
+  defp count(:cluster, :peer_down, _measured, _peer),
+    do: Table.add(:koma_cluster_losses_total, [])
+
+  defp count(:cluster, :refused, _measured, _peer),
+    do: Table.add(:koma_cluster_refusals_total, [])
+
+  defp count(:cluster, :fetched, %{bytes: bytes}, _artifact) do
+    Table.add(:koma_cluster_fetched_bytes_total, [], bytes)
   end
 
   defp count(:store, :collected, %{bytes: bytes}, _none) do

@@ -1,14 +1,14 @@
 defmodule Koma.ModelNode.Catalogue do
   @moduledoc """
-  What the model nodes of this peer serve and how they are, in a table that anyone reads. Each
-  model node writes its own row.
+  What the model nodes serve and how they are, in a table that anyone reads. Each model node of this
+  peer writes its own row; those of other peers come from `Koma.Cluster.rows/0`.
 
   A family is *live* while one of its model nodes is ready, or was ready and is being restarted
   without having failed often in a row: jobs are accepted then and wait.
   """
   use GenServer
 
-  alias Koma.{Error, Schema}
+  alias Koma.{Cluster, Error, Schema}
   alias Koma.ModelNode.{Order, Spec}
   alias Koma.Wire.Messages.{Ready, Stats}
 
@@ -58,10 +58,10 @@ defmodule Koma.ModelNode.Catalogue do
         do: :ets.insert(@table, {{:task, task, row.spec.family}, spec})
 
     :ets.insert(@table, {{:node, spec.name}, row})
-    :ok
+    if Cluster.on?(), do: Cluster.Peers.put_row(row), else: :ok
   end
 
-  @doc "Every row, by name."
+  @doc "Every row of this peer, by name."
   @spec rows() :: [Row.t()]
   def rows do
     @table |> :ets.match({{:node, :_}, :"$1"}) |> List.flatten() |> Enum.sort_by(& &1.spec.name)
@@ -75,7 +75,7 @@ defmodule Koma.ModelNode.Catalogue do
   """
   @spec task(String.t(), String.t() | nil) :: {:ok, String.t(), map} | {:error, Error.t()}
   def task(task, model) do
-    serving = @table |> :ets.match({{:task, task, :"$1"}, :"$2"}) |> Enum.sort()
+    serving = serving(task)
 
     chosen =
       if model, do: Enum.filter(serving, fn [family, _spec] -> family == model end), else: serving
@@ -91,12 +91,13 @@ defmodule Koma.ModelNode.Catalogue do
   end
 
   @doc """
-  What the model nodes of a family compute with: checkpoint digest and number format. `:error`
-  while none was ready, or when they differ.
+  What the model nodes of a family, of all peers, compute with: checkpoint digest and number
+  format. `:error` while none was ready, or when they differ: then no two results are taken for equal.
   """
   @spec checkpoint(String.t()) :: {:ok, String.t()} | :error
   def checkpoint(family) do
-    told = for %Row{ready: %Ready{} = ready} = row <- rows(), row.spec.family == family, do: ready
+    told =
+      for %Row{ready: %Ready{} = ready} = row <- all_rows(), row.spec.family == family, do: ready
 
     case Enum.uniq_by(told, &{&1.checkpoint_digest, &1.dtype}) do
       [%Ready{checkpoint_digest: <<_, _::binary>> = digest, dtype: dtype}] ->
@@ -109,24 +110,59 @@ defmodule Koma.ModelNode.Catalogue do
 
   @doc "Whether jobs of a family can be accepted."
   @spec live?(String.t()) :: boolean
-  def live?(family), do: Enum.any?(rows(), &(&1.spec.family == family and live_row?(&1)))
+  def live?(family), do: Enum.any?(all_rows(), &(&1.spec.family == family and live_row?(&1)))
 
   @doc "What `GET /v1/models` tells: one entry per family."
   @spec models() :: [map]
   def models do
-    rows()
+    all_rows()
     |> Enum.group_by(& &1.spec.family)
     |> Enum.sort()
     |> Enum.map(fn {family, rows} -> model(family, rows) end)
   end
 
-  @doc "The model nodes that are not as they are wanted, and why; one that an operator drained is."
+  @doc """
+  The model nodes that are not as they are wanted, and why; one that an operator drained is. In a
+  cluster only those of families that no model node of any peer serves now; and the cluster itself,
+  while it has none at all.
+  """
   @spec missing() :: [map]
-  def missing do
-    for %Row{spec: spec, phase: phase} = row <- rows(), not Order.as_wanted?(phase) do
+  def missing, do: if(Cluster.on?(), do: missing_anywhere(all_rows()), else: missing(rows()))
+
+  defp missing_anywhere([]) do
+    [%{"node" => "cluster", "state" => "no peer with model nodes is connected"}]
+  end
+
+  defp missing_anywhere(rows) do
+    served = for %Row{phase: :ready} = row <- rows, do: row.spec.family
+    rows |> Enum.reject(&(&1.spec.family in served)) |> missing()
+  end
+
+  defp missing(rows) do
+    for %Row{spec: spec, phase: phase} = row <- rows, not Order.as_wanted?(phase) do
       entry = %{"node" => spec.name, "family" => spec.family, "state" => Atom.to_string(phase)}
       put_error(entry, row.error)
     end
+  end
+
+  defp all_rows, do: rows() ++ Cluster.rows()
+
+  # The declarations of this peer before those of others.
+  defp serving(task) do
+    here = :ets.match(@table, {{:task, task, :"$1"}, :"$2"})
+
+    elsewhere =
+      for row <- Cluster.rows(),
+          %{^task => spec} <- [tasks(row.ready)],
+          do: [row.spec.family, spec]
+
+    (here ++ elsewhere) |> Enum.uniq_by(&hd/1) |> Enum.sort()
+  end
+
+  defp known_tasks do
+    here = @table |> :ets.match({{:task, :"$1", :_}, :_}) |> List.flatten()
+    elsewhere = for row <- Cluster.rows(), {task, _spec} <- tasks(row.ready), do: task
+    (here ++ elsewhere) |> Enum.uniq() |> Enum.sort()
   end
 
   defp live_row?(%Row{phase: :ready}), do: true
@@ -173,12 +209,7 @@ defmodule Koma.ModelNode.Catalogue do
   defp tasks(%Ready{tasks: tasks}), do: tasks
 
   defp unknown_task(task) do
-    known =
-      @table
-      |> :ets.match({{:task, :"$1", :_}, :_})
-      |> List.flatten()
-      |> Enum.uniq()
-      |> Enum.sort()
+    known = known_tasks()
 
     cond do
       known == [] ->
@@ -210,6 +241,7 @@ defmodule Koma.ModelNode.Catalogue do
   @impl GenServer
   def init(nil) do
     @table = :ets.new(@table, [:named_table, :public, read_concurrency: true])
+    if Cluster.on?(), do: Cluster.Peers.reset(:rows)
     {:ok, nil}
   end
 end

@@ -18,7 +18,9 @@ defmodule Koma.Pipeline.Files do
   @doc "A new id, not to be guessed."
   @spec new_id() :: String.t()
   def new_id do
-    "pl_" <> Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
+    "pl_" <>
+      Koma.Cluster.tag() <>
+      Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
   end
 
   @doc "Makes the folder."

@@ -87,6 +87,13 @@ defmodule Koma.Telemetry.Events do
        "its answer, `job` in it from a request to an accepted job; `queue`, `store` and " <>
        "`scheduler` a call of each; `model_node` from the dispatch of a job to its result, " <>
        "`runtime` of that what its model node tells.", [:us], [:part]},
+    {[:koma, :cluster, :peer_up], "Another peer is connected.", [:count], [:peer]},
+    {[:koma, :cluster, :peer_down], "It is not any more.", [:count], [:peer]},
+    {[:koma, :cluster, :fetched], "An artifact was fetched from another peer.", [:bytes],
+     [:id, :peer]},
+    {[:koma, :cluster, :refused],
+     "A peer refused a job, as another gateway was faster, or it is stopping; the job waits again.",
+     [:count], [:peer]},
     {[:koma, :store, :compacted], "The journal of jobs was written anew.",
      [:bytes_before, :bytes_after], []},
     {[:koma, :store, :adopted], "So many jobs of gateways that are gone go on here.", [:jobs],

@@ -46,7 +46,7 @@ defmodule Koma.Store.Redis.Lease do
       {:ok, held} ->
         if held == "0", do: compare(me)
         Writer.wake()
-        adopt_all(me, state.models)
+        adopt_all(me, Enum.uniq(state.models ++ Koma.Cluster.families()))
 
       # Full or away: tried again.
       {:error, _reason} ->
