@@ -172,6 +172,10 @@ defmodule Koma.Cluster do
   @spec unfollow(String.t()) :: :ok
   def unfollow(id), do: if(on?(), do: Watch.unsubscribe(id), else: :ok)
 
+  @doc "Waits until no attempt of another peer's job is here any more, or the time is up."
+  @spec await_visits(timeout_ms :: non_neg_integer) :: :ok
+  def await_visits(timeout_ms), do: if(on?(), do: Host.await_idle(timeout_ms), else: :ok)
+
   @doc "What is told of a job whose gateway cannot be asked."
   @spec away(id :: String.t(), node) :: Error.t()
   def away(id, peer) do

@@ -4,7 +4,7 @@ defmodule Koma.Job do
   are read from the store.
   """
 
-  alias Koma.{Access, Cache, Caller, Error, Options, Queue, Store, Telemetry}
+  alias Koma.{Access, Cache, Caller, Cluster, Error, Options, Queue, Scheduler, Store, Telemetry}
   alias Koma.Job.{Cached, Event, Followers, Keeper, Lifecycle, Preview, Processes, Record}
   alias Koma.Job.{Request, Retry, Server}
   alias Koma.Queue.Ticket
@@ -245,8 +245,12 @@ defmodule Koma.Job do
   """
   @spec drain(non_neg_integer) :: :ok
   def drain(timeout_ms) do
+    deadline = System.monotonic_time(:millisecond) + timeout_ms
     Queue.drain(true)
-    Koma.Scheduler.await_idle(timeout_ms)
+    Scheduler.close()
+    Scheduler.await_idle(timeout_ms)
+    # What ran here for others is theirs once they have its outputs.
+    Cluster.await_visits(max(deadline - System.monotonic_time(:millisecond), 0))
     # A slot is free when Python is done; the job is done when its outputs are stored, too.
     Enum.each(Processes.all(), fn {id, pid} -> call(pid, &Server.get(&1, id)) end)
   end

@@ -24,7 +24,8 @@ defmodule Koma.Scheduler do
             guests: %{},
             patient: [],
             since: %{},
-            cluster: false
+            cluster: false,
+            open: true
 
   @doc "Starts the scheduler of this peer."
   @spec start_link(term) :: GenServer.on_start()
@@ -69,6 +70,13 @@ defmodule Koma.Scheduler do
   def host(name, id, mode, peer) do
     GenServer.cast(__MODULE__, {:host, name, id, self(), mode, peer})
   end
+
+  @doc """
+  Takes no more jobs of other peers: they are told, and those that only wait here, or are on their
+  way, are refused, so they wait at their gateways again.
+  """
+  @spec close() :: :ok
+  def close, do: GenServer.call(__MODULE__, :close)
 
   @doc "How many jobs hold a slot."
   @spec running() :: non_neg_integer
@@ -115,6 +123,12 @@ defmodule Koma.Scheduler do
       :none ->
         {:reply, :none, state}
     end
+  end
+
+  def handle_call(:close, _from, state) do
+    for {_name, _id, visit, _mode, _peer} <- state.patient, do: send(visit, :refused)
+    state = %{state | open: false, patient: []}
+    {:reply, :ok, Enum.reduce(Map.keys(state.placement.nodes), state, &tell_peers(&2, &1))}
   end
 
   def handle_call(:running, _from, state) do
@@ -199,6 +213,11 @@ defmodule Koma.Scheduler do
 
   # --- other peers
 
+  defp host(%{open: false} = state, {_name, _id, visit, _mode, _peer}) do
+    send(visit, :refused)
+    state
+  end
+
   defp host(state, {name, id, visit, mode, peer} = guest) do
     case Placement.host(state.placement, name, id, mode) do
       {:ok, name, node, placement} ->
@@ -240,7 +259,8 @@ defmodule Koma.Scheduler do
 
   defp tell_peers(state, name) do
     with %{^name => %{peer: nil}} <- state.placement.nodes,
-         do: Cluster.Peers.put_slots(name, Placement.told(state.placement, name))
+         told = Placement.told(state.placement, name),
+         do: Cluster.Peers.put_slots(name, %{told | open: told.open and state.open})
 
     state
   end

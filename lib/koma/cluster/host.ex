@@ -9,11 +9,23 @@ defmodule Koma.Cluster.Host do
   alias Koma.Cluster.Visit
   alias Koma.Error
 
-  defstruct visits: %{}, refs: %{}
+  defstruct visits: %{}, refs: %{}, idle: []
 
   @doc "Starts it."
   @spec start_link(term) :: GenServer.on_start()
   def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "Waits until there is no attempt here, or the time is up."
+  @spec await_idle(timeout_ms :: non_neg_integer) :: :ok
+  def await_idle(timeout_ms) do
+    GenServer.call(__MODULE__, :await_idle, timeout_ms)
+  catch
+    :exit, {:timeout, _call} -> :ok
+  end
+
+  @impl GenServer
+  def handle_call(:await_idle, from, state),
+    do: {:noreply, idle(%{state | idle: [from | state.idle]})}
 
   @impl GenServer
   def init(nil), do: {:ok, %__MODULE__{}}
@@ -37,7 +49,14 @@ defmodule Koma.Cluster.Host do
     if reason not in [:normal, :shutdown], do: lost(job, id, attempt)
     # The next attempt may be here already.
     visits = if state.visits[key] == pid, do: Map.delete(state.visits, key), else: state.visits
-    {:noreply, %{state | visits: visits, refs: refs}}
+    {:noreply, idle(%{state | visits: visits, refs: refs})}
+  end
+
+  defp idle(%{refs: refs} = state) when refs != %{}, do: state
+
+  defp idle(state) do
+    Enum.each(state.idle, &GenServer.reply(&1, :ok))
+    %{state | idle: []}
   end
 
   defp lost(job, id, attempt) do
