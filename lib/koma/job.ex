@@ -72,6 +72,7 @@ defmodule Koma.Job do
   end
 
   defp begin(record, submitter) do
+    :ok = Cluster.copy_inputs(Map.values(record.inputs))
     with :ok <- counted(record, store(record)), do: {:ok, start(record, submitter)}
   end
 
