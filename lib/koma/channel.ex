@@ -26,13 +26,11 @@ defmodule Koma.Channel do
 
   @typedoc """
   What a channel sends on its own. `:event` is never dropped; of the previews with the same key
-  the latest wins; after `:last` nothing comes, so that waiting previews are dropped. Of a page
-  (`:diff`) only the latest state of each part is sent.
+  the latest wins; after `:last` nothing comes, so that waiting previews are dropped.
   """
   @type push ::
           {:event | :last, name :: String.t(), json :: iodata}
           | {:preview, key :: term, Koma.Channel.Preview.t()}
-          | {:diff, %{(position :: non_neg_integer) => json :: iodata}}
 
   @typedoc "The response of an answer: an object, or the JSON text of one."
   @type response :: map | {:json, iodata}

@@ -56,7 +56,7 @@ defmodule Koma.LiveTest do
       {socket, _rendered} = join(port, page)
       value = "state=failed&_unused_family=&family=&key="
       push(socket, ["1", "9", page.topic, "event", event("form", "filter", value)])
-      frames = read_until(socket, &match?([_, "9", _, "phx_reply", _], &1))
+      frames = read_seen(socket, &match?([_, "9", _, "phx_reply", _], &1))
 
       assert [_, _, _, "live_patch", patch] =
                Enum.find(frames, &match?([_, _, _, "live_patch", _], &1))
@@ -151,6 +151,22 @@ defmodule Koma.LiveTest do
           ] do
         assert %{"status" => "ok"} = answered(socket, page.topic, event, payload)
       end
+    end
+
+    test "a browser that has not seen the last change gets no other; then the latest", %{
+      port: port
+    } do
+      page = open(port)
+      {socket, _rendered} = join(port, page)
+      click(socket, page, "ask", %{"do" => "pause", "on" => "toy"})
+      read_until(socket, &match?([_, _, _, "diff", _], &1))
+
+      for what <- ["drain", "restart", "unload"],
+          do: ask_event(socket, page, "ask", %{"do" => what, "on" => "toy-1"})
+
+      push(socket, ["1", "4", page.topic, "seen", %{}])
+      assert [_, _, _, "diff", diff] = next(socket)
+      assert Enum.any?(diff, fn {_, html} -> is_binary(html) and html =~ "Unload toy-1?" end)
     end
 
     test "the sampler works only while somebody looks", %{port: port} do
@@ -287,10 +303,24 @@ defmodule Koma.LiveTest do
     {socket, response["rendered"]}
   end
 
-  # All diffs up to and with the first that fits.
-  defp diffs(socket, fits?) do
-    frames = read_until(socket, &(match?([_, _, _, "diff", _], &1) && fits?.(List.last(&1))))
-    for([_, _, _, "diff", diff] <- frames, do: diff) |> Enum.reverse()
+  # All diffs up to and with the first that fits, the latest first; each is seen.
+  defp diffs(socket, fits?, seen \\ []) do
+    case next(socket) do
+      [_, _, topic, "diff", diff] ->
+        push(socket, ["1", "5", topic, "seen", %{}])
+        {[["seen", %{}]], panels} = Map.pop!(diff, "e")
+        if fits?.(panels), do: [panels | seen], else: diffs(socket, fits?, [panels | seen])
+
+      _other ->
+        diffs(socket, fits?, seen)
+    end
+  end
+
+  # The frames up to and with the first that fits; diffs among them are seen.
+  defp read_seen(socket, fits?) do
+    frames = read_until(socket, fits?)
+    for [_, _, topic, "diff", _] <- frames, do: push(socket, ["1", "5", topic, "seen", %{}])
+    frames
   end
 
   defp event(type, name, value), do: %{"type" => type, "event" => name, "value" => value}
@@ -301,13 +331,13 @@ defmodule Koma.LiveTest do
 
   defp ask_event(socket, page, name, value) do
     push(socket, ["1", "8", page.topic, "event", event("click", name, value)])
-    frames = read_until(socket, &match?([_, "8", _, "phx_reply", _], &1))
+    frames = read_seen(socket, &match?([_, "8", _, "phx_reply", _], &1))
     frames |> List.last() |> List.last()
   end
 
   defp answered(socket, topic, event, payload) do
     push(socket, ["1", "6", topic, event, payload])
-    frames = read_until(socket, &match?([_, "6", _, "phx_reply", _], &1))
+    frames = read_seen(socket, &match?([_, "6", _, "phx_reply", _], &1))
     frames |> List.last() |> List.last()
   end
 

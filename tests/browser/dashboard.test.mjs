@@ -64,6 +64,10 @@ async function joinDashboard(url) {
   socket.send(JSON.stringify(["1", "1", `lv:${id}`, "phx_join", payload]))
   const [reply] = await once(socket, "message")
   assert.equal(JSON.parse(reply)[4].status, "ok")
+  socket.on("message", (text) => {
+    const [, , topic, event] = JSON.parse(text)
+    if (event === "diff") socket.send(JSON.stringify(["1", "2", topic, "seen", {}]))
+  })
   return socket
 }
 

@@ -5,8 +5,7 @@ defmodule Koma.Channel.Outbox do
   At most `window/0` pushes are under way to the socket's process, which confirms each as it is
   written; the rest waits here. Events are never dropped: they are small, and a job has a bounded
   number of them. A preview is sent only while fewer than `preview_window/0` are under way; until
-  then the latest of each key waits. A diff of a page waits in the same way; what comes meanwhile
-  becomes part of it.
+  then the latest of each key waits.
   """
 
   alias Koma.Channel.Preview
@@ -15,15 +14,13 @@ defmodule Koma.Channel.Outbox do
   # Enough that the next one is ready when one is written; a preview may have some MiB.
   @preview_window 2
 
-  defstruct in_flight: 0, events: :queue.new(), previews: %{}, diff: %{}
+  defstruct in_flight: 0, events: :queue.new(), previews: %{}
 
   @type event :: {name :: String.t(), json :: iodata}
-  @type diff :: %{non_neg_integer => iodata}
   @type t :: %__MODULE__{
           in_flight: non_neg_integer,
           events: :queue.queue(event),
-          previews: %{term => Preview.t()},
-          diff: diff
+          previews: %{term => Preview.t()}
         }
 
   @doc "How many pushes may be under way."
@@ -48,22 +45,18 @@ defmodule Koma.Channel.Outbox do
     %__MODULE__{outbox | previews: Map.put(outbox.previews, key, preview)}
   end
 
-  def put(%__MODULE__{} = outbox, {:diff, diff}) do
-    %__MODULE__{outbox | diff: Map.merge(outbox.diff, diff)}
-  end
-
   @doc "One push has been written."
   @spec written(t) :: t
   def written(%__MODULE__{in_flight: n} = outbox) when n > 0 do
     %__MODULE__{outbox | in_flight: n - 1}
   end
 
-  @doc "Whether every event has been taken; a preview or diff that waits does not count."
+  @doc "Whether every event has been taken; a preview that waits does not count."
   @spec settled?(t) :: boolean
   def settled?(%__MODULE__{events: events}), do: :queue.is_empty(events)
 
   @doc "What may be sent now, in order, and the outbox without it."
-  @spec take(t) :: {[{:event, event} | {:preview, Preview.t()} | {:diff, diff}], t}
+  @spec take(t) :: {[{:event, event} | {:preview, Preview.t()}], t}
   def take(%__MODULE__{} = outbox), do: take(outbox, [])
 
   defp take(%__MODULE__{in_flight: n, events: events} = outbox, taken) when n < @window do
@@ -83,11 +76,6 @@ defmodule Koma.Channel.Outbox do
     [{key, preview} | _rest] = Map.to_list(previews)
     outbox = %__MODULE__{outbox | in_flight: n + 1, previews: Map.delete(previews, key)}
     take_preview(outbox, [{:preview, preview} | taken])
-  end
-
-  defp take_preview(%__MODULE__{in_flight: n, diff: diff} = outbox, taken)
-       when n < @preview_window and diff != %{} do
-    take_preview(%__MODULE__{outbox | in_flight: n + 1, diff: %{}}, [{:diff, diff} | taken])
   end
 
   defp take_preview(outbox, taken), do: {Enum.reverse(taken), outbox}

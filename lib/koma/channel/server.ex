@@ -8,7 +8,6 @@ defmodule Koma.Channel.Server do
 
   alias Koma.Channel
   alias Koma.Channel.{Join, Outbox, Preview}
-  alias Koma.Live.Layout
   alias Koma.Socket.Serializer
   alias Koma.Telemetry
 
@@ -137,8 +136,6 @@ defmodule Koma.Channel.Server do
   defp frame(state, {:event, {name, json}}) do
     Serializer.push(state.prefix, name, json)
   end
-
-  defp frame(state, {:diff, diff}), do: Serializer.push(state.prefix, "diff", Layout.diff(diff))
 
   defp frame(state, {:preview, preview}) do
     case Preview.encode(preview) do

@@ -3,8 +3,10 @@ defmodule Koma.Live.Channel do
   Topic `lv:<id>`: a page that the official client of Phoenix LiveView keeps up to date.
 
   Only what that client, version 1.2, needs: the answer to a join is the whole tree; later the panels
-  that changed go as `diff`, at the speed at which the client reads (`Koma.Channel.Outbox`).
+  that changed go as `diff`.
 
+    * The next diff goes when the page's script has said that the one before is seen, and holds the latest
+      state of each panel: a slow browser skips states instead of falling behind.
     * An event is never answered with `error`: its element would be locked for good. What an event cannot do is
       told in the page.
     * A diff is pushed, never part of an answer: so a later one cannot be overtaken by an earlier one.
@@ -14,18 +16,27 @@ defmodule Koma.Live.Channel do
   @behaviour Koma.Channel
 
   alias Koma.{Caller, Error, JSON}
-  alias Koma.Live.{Layout, Router, Session}
+  alias Koma.Live.{Layout, Router, Session, View}
 
   # To other versions the client writes a warning to its console.
   @client_version "1.2.12"
   # One page so far.
   @view Koma.Dashboard.View
   @login "/dashboard/login"
+  # What was not seen by then is taken for lost.
+  @patience_ms 10_000
 
   @enforce_keys [:layout, :session, :view]
-  defstruct [:layout, :session, :view]
+  defstruct [:layout, :session, :view, :unseen_since, held: %{}]
 
-  @type t :: %__MODULE__{layout: Layout.t(), session: Session.t(), view: term}
+  @typedoc "`held` is what waits until the diff before is seen."
+  @type t :: %__MODULE__{
+          layout: Layout.t(),
+          session: Session.t(),
+          view: term,
+          unseen_since: integer | nil,
+          held: View.changes()
+        }
 
   @doc "The version of the client that this server is written for."
   @spec client_version() :: String.t()
@@ -43,31 +54,41 @@ defmodule Koma.Live.Channel do
       response = [~s({"liveview_version":"), @client_version, ~s(","rendered":), tree, "}"]
       {:ok, {:json, response}, [], %__MODULE__{layout: layout, session: session, view: view}}
     else
-      {:error, error} -> {:error, error, refusal(error)}
+      :stale ->
+        {:error, Error.new("unauthorized", "Another session's page"), %{"reason" => "stale"}}
+
+      {:error, no_operator} ->
+        {:error, no_operator, to_login()}
     end
   end
 
   @impl true
   @spec handle_in(String.t(), term, t) :: {:ok, map, [Koma.Channel.push()], t}
-  def handle_in("event", %{"event" => name} = payload, state) when is_binary(name) do
+  def handle_in("seen", _payload, state) do
+    {pushes, state} = show(%{}, %__MODULE__{state | unseen_since: nil})
+    {:ok, %{}, pushes, state}
+  end
+
+  def handle_in(event, payload, state) do
     case Session.operator(state.session) do
-      {:ok, _operator} -> name |> @view.event(values(payload), state.view) |> answer(state)
+      {:ok, _operator} -> event |> act(payload, state.view) |> answer(state)
       {:error, _error} -> {:ok, to_login(), [], state}
     end
   end
 
-  def handle_in("live_patch", %{"url" => url}, state) do
-    url |> query() |> @view.params(state.view) |> answer(state)
+  defp act("event", %{"event" => name} = payload, view) when is_binary(name) do
+    @view.event(name, values(payload), view)
   end
 
+  defp act("live_patch", %{"url" => url}, view), do: url |> query() |> @view.params(view)
   # Of components, which there are none of, and whatever else a client may tell.
-  def handle_in(_event, _payload, state), do: {:ok, %{}, [], state}
+  defp act(_event, _payload, view), do: {%{}, view}
 
   @impl true
   @spec handle_info(term, t) :: {[Koma.Channel.push()], t}
   def handle_info(message, %__MODULE__{} = state) do
     {changes, view} = @view.info(message, state.view)
-    {diff(changes, state), %__MODULE__{state | view: view}}
+    show(changes, %__MODULE__{state | view: view})
   end
 
   defp check(session, page_id, payload) do
@@ -76,19 +97,14 @@ defmodule Koma.Live.Channel do
     if is_map(params) and Session.csrf?(session, params["_csrf_token"]) and
          Session.page?(session, page_id, payload["session"]),
        do: :ok,
-       else: {:error, Error.new("unauthorized", "The page is not of this session.")}
+       else: :stale
   end
-
-  defp refusal(%Error{code: "unauthorized", message: "The page" <> _rest}) do
-    %{"reason" => "stale"}
-  end
-
-  defp refusal(_no_operator), do: to_login()
 
   defp to_login, do: %{"redirect" => %{"to" => @login}}
 
   defp answer({changes, view}, state) do
-    {:ok, %{}, diff(changes, state), %__MODULE__{state | view: view}}
+    {pushes, state} = show(changes, %__MODULE__{state | view: view})
+    {:ok, %{}, pushes, state}
   end
 
   defp answer({changes, {:patch, url}, view}, state) do
@@ -97,14 +113,21 @@ defmodule Koma.Live.Channel do
     {:ok, %{}, [{:event, "live_patch", patch} | pushes], state}
   end
 
-  defp diff(changes, _state) when changes == %{}, do: []
+  defp show(changes, %__MODULE__{} = state) do
+    held = Map.merge(state.held, changes)
 
-  defp diff(changes, state) do
-    [
-      {:diff,
-       Map.new(changes, fn {name, panel} -> {Layout.position(state.layout, name), panel.json} end)}
-    ]
+    if held == %{} or unseen?(state) do
+      {[], %__MODULE__{state | held: held}}
+    else
+      diff = Layout.diff(state.layout, held)
+      {[{:event, "diff", diff}], %__MODULE__{state | held: %{}, unseen_since: now()}}
+    end
   end
+
+  defp unseen?(%__MODULE__{unseen_since: nil}), do: false
+  defp unseen?(%__MODULE__{unseen_since: since}), do: now() - since < @patience_ms
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   # A form comes as text, a click as an object.
   defp values(%{"value" => text}) when is_binary(text), do: decode(text)

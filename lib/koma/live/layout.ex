@@ -45,13 +45,17 @@ defmodule Koma.Live.Layout do
     [~s({"s":), Koma.JSON.encode!(layout.statics), ?,, fields(layout, panels), ?}]
   end
 
-  @doc "The position of a panel in tree and diff."
-  @spec position(t, name) :: non_neg_integer
-  def position(%__MODULE__{names: names}, name), do: Enum.find_index(names, &(&1 == name))
+  @doc """
+  The panels that changed, as the payload of a `diff`. The client tells the page's script, as the event
+  `phx:seen`, when it has put them in.
+  """
+  @spec diff(t, %{name => Panel.t()}) :: json :: iodata
+  def diff(%__MODULE__{} = layout, changes) do
+    fields = for {name, panel} <- changes, do: {position(layout, name), panel.json}
+    [?{, fields |> Enum.sort() |> join(), ~s(,"e":[["seen",{}]]})]
+  end
 
-  @doc "The panels that changed, by position, as the payload of a `diff`."
-  @spec diff(%{non_neg_integer => json :: iodata}) :: json :: iodata
-  def diff(changes), do: [?{, changes |> Enum.sort() |> join(), ?}]
+  defp position(layout, name), do: Enum.find_index(layout.names, &(&1 == name))
 
   defp fields(layout, panels) do
     layout.names

@@ -35,8 +35,7 @@ defmodule Koma.Live.LayoutTest do
   end
 
   test "a diff holds the panels that changed, by their position", %{layout: layout} do
-    panel = Panel.new({:safe, "<p>new</p>"})
-    diff = Layout.diff(%{Layout.position(layout, :jobs) => panel.json})
-    assert JSON.decode(diff) == {:ok, %{"1" => "<p>new</p>"}}
+    diff = Layout.diff(layout, %{jobs: Panel.new({:safe, "<p>new</p>"})})
+    assert JSON.decode(diff) == {:ok, %{"1" => "<p>new</p>", "e" => [["seen", %{}]]}}
   end
 end
