@@ -222,6 +222,33 @@ defmodule Koma.LiveTest do
       assert is_map(rendered)
     end
 
+    test "an operator sees the history of anybody's job, but not what it says", %{port: _port} do
+      {:ok, user} = Koma.Access.authenticate(secret("user"))
+      request = %{"task" => "toy.run", "params" => %{"steps" => 3, "tokens" => true}}
+      {:ok, job} = Koma.submit(request, user)
+      eventually(fn -> match?({:ok, %{state: "completed"}}, Koma.Store.Jobs.fetch(job["id"])) end)
+
+      tokens =
+        for %{type: "token", data: data} <- Koma.Store.Jobs.events(job["id"], 0), do: data["text"]
+
+      {:ok, boss} = Koma.Access.authenticate(secret("boss"))
+
+      part = fn key ->
+        Koma.Dashboard.Parts.Job.html(Koma.Dashboard.Parts.Job.read({job["id"], key}))
+      end
+
+      {:safe, others} = part.(boss.key)
+      {:safe, own} = part.(user.key)
+      assert length(tokens) == 3
+
+      for token <- tokens do
+        assert own =~ token
+        refute others =~ token
+      end
+
+      assert others =~ "characters)"
+    end
+
     test "a login form that another page sent is refused", %{port: port} do
       {200, headers, _html} = http(port, "GET", "/dashboard/login")
       form = URI.encode_query(%{"key" => secret("boss"), "_csrf_token" => "forged"})

@@ -126,14 +126,14 @@ defmodule Koma.Dashboard.View do
   defp job(id) when id in [nil, ""], do: nil
   defp job(id), do: String.slice(id, 0, @max_id)
 
-  defp parts(%__MODULE__{filter: filter, job: job}) do
+  defp parts(%__MODULE__{filter: filter, job: job, caller: caller}) do
     %{
       status: {Parts.Status, nil},
       nodes: {Parts.Nodes, nil},
       queues: {Parts.Queues, nil},
       filters: {Parts.Filters, filter},
       jobs: {Parts.Jobs, filter},
-      job: {Parts.Job, job},
+      job: {Parts.Job, {job, caller.key}},
       rates: {Parts.Rates, nil},
       cache: {Parts.Cache, nil},
       errors: {Parts.Errors, nil}

@@ -51,26 +51,36 @@ defmodule Koma.Dashboard.Parts.Nodes do
   @impl true
   def html(%{peers: peers, nodes: nodes}), do: nodes(peers, nodes)
 
-  defp peers, do: [Atom.to_string(node()) | node() |> others() |> Enum.map(&Atom.to_string/1)]
-  defp others(_self), do: Enum.sort(Node.list())
+  # This one first.
+  defp peers, do: Enum.map([node() | Enum.sort(Node.list())], &Atom.to_string/1)
 
-  defp read_row(%Catalogue.Row{spec: spec} = row, restarts) do
-    %{
+  defp peer("nonode@nohost"), do: "this one, in no cluster"
+  defp peer(name), do: name
+
+  defp read_row(%Catalogue.Row{spec: spec, ready: ready} = row, restarts) do
+    Map.merge(stats(row.stats), %{
       name: spec.name,
       family: spec.family,
       checkpoint: spec.checkpoint,
-      digest: row.ready && row.ready.checkpoint_digest,
-      device: if(row.ready, do: "#{row.ready.device} · #{row.ready.dtype}", else: spec.device),
+      digest: ready && ready.checkpoint_digest,
+      device: if(ready, do: "#{ready.device} · #{ready.dtype}", else: spec.device),
       phase: phase(row),
       next: next(row.order),
-      slots: if(row.stats, do: row.stats.slots, else: spec.slots),
-      running: if(row.stats, do: row.stats.running, else: 0),
-      batch: row.stats && row.stats.last_batch,
-      step_ms: row.stats && Float.round(row.stats.step_ms / 1, 1),
-      memory: row.stats && row.stats.memory_bytes,
-      device_memory: row.stats && row.stats.device_memory_bytes,
+      slots: spec.slots,
       restarts: Map.get(restarts, [spec.family, spec.name], 0),
       error: row.last_error
+    })
+  end
+
+  defp stats(nil), do: %{running: 0, batch: nil, step_ms: nil, memory: nil, device_memory: 0}
+
+  defp stats(stats) do
+    %{
+      running: stats.running,
+      batch: stats.last_batch,
+      step_ms: stats.step_ms,
+      memory: stats.memory_bytes,
+      device_memory: stats.device_memory_bytes
     }
   end
 
