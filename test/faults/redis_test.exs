@@ -252,6 +252,25 @@ defmodule Koma.Faults.RedisTest do
       assert %{type: "cancelled"} = List.last(await_end(id))
     end
 
+    test "an adopted job whose input is not on this gateway's disk fails with a code", c do
+      script = """
+      {:ok, writer} = Koma.Store.Artifacts.open("text/plain", nil)
+      {:ok, file, _new} = Koma.Store.Artifacts.commit(writer, nil)
+      inputs = %{"inputs" => %{"file" => file.id}}
+      id = Koma.CoreCase.submit!(%{"steps" => 9_999, "step_ms" => 20}, inputs)["id"]
+      Koma.CoreCase.await_step(id)
+      IO.puts("IDS " <> id)
+      """
+
+      beam = OtherBeam.start(Path.join(c.dir, "other"), options(c), script)
+      [id] = OtherBeam.ids(beam)
+      start(c)
+      OtherBeam.kill(beam)
+      eventually(fn -> match?({:ok, %{"state" => "failed"}}, Koma.job(id, %Caller{})) end)
+      assert {:ok, %{"error" => error}} = Koma.job(id, %Caller{})
+      assert %{"code" => "artifact_not_found", "field" => "inputs.file"} = error
+    end
+
     test "jobs of a model that this gateway does not serve wait for one that does", c do
       script = OtherBeam.submits(2, %{"steps" => 300, "step_ms" => 20})
       beam = OtherBeam.start(Path.join(c.dir, "other"), options(c), script)

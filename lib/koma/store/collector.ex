@@ -16,6 +16,8 @@ defmodule Koma.Store.Collector do
 
   # At most one pass in so many ms, however often the disk is found full.
   @pause_ms 10_000
+  # From the end of a job until it is surely in the list of all.
+  @unlisted_ms 60_000
 
   @doc "Starts it."
   @spec start_link(term) :: GenServer.on_start()
@@ -83,9 +85,16 @@ defmodule Koma.Store.Collector do
     {old, kept} = Retention.too_old(finished, now - options.retention_ms)
     needed = Enum.flat_map(live, &Record.artifacts/1)
     large = Retention.too_large(kept, needed, sizes, options.retention_bytes)
-    ids = for {_at, id, _artifacts} <- old ++ large, do: id
+    ids = for({_at, id, _artifacts} <- old ++ large, do: id) ++ elsewhere(records, now)
     if ids != [], do: :ok = Jobs.forget(ids)
     length(ids)
+  end
+
+  # Jobs in memory that another gateway has had forgotten; what ended just now may not be listed yet.
+  defp elsewhere(records, now) do
+    listed = MapSet.new(records, & &1.id)
+    old? = &(Record.ended?(&1) and &1.finished_at < now - @unlisted_ms)
+    for %{id: id} <- Jobs.list(old?), not MapSet.member?(listed, id), do: id
   end
 
   # To forget jobs whose artifacts other gateways hold would free nothing here.

@@ -45,7 +45,12 @@ defmodule Koma.Store.Redis.Watch do
 
   # The number of the last event that was told; nil: there is nothing to look after any more.
   defp look(id, seq) do
-    if Followers.any?(id) and Memory.latest(id) == :error, do: tell(id, seq, Jobs.read(id, seq))
+    cond do
+      # It was adopted by this gateway.
+      Memory.latest(id) != :error -> nil
+      Followers.any?(id) -> tell(id, seq, Jobs.read(id, seq))
+      true -> forget(id)
+    end
   end
 
   defp tell(id, _seq, {:ok, record, events}) do

@@ -23,7 +23,10 @@ defmodule Koma.Store.Redis.Writer do
   # How long a stop waits for what is not written yet.
   @flush_ms 3_000
 
-  defstruct [:retention, :in_flight, :paused, :run_id, queue: :queue.new(), unstored: %{}]
+  # `unstored`: by job the events that are to be stored yet; `complaint`: the last error of Redis
+  # that was logged since something was stored.
+  defstruct [:retention, :in_flight, :paused, :run_id, :complaint] ++
+              [queue: :queue.new(), unstored: %{}]
 
   @doc "Starts it; option `:retention_jobs`."
   @spec start_link(keyword) :: GenServer.on_start()
@@ -146,15 +149,16 @@ defmodule Koma.Store.Redis.Writer do
 
   defp happened(%{record: %{id: id} = record, event: event} = entry, from, state) do
     Memory.put_later(id, record)
-    state = %{state | unstored: Map.update(state.unstored, id, [event], &[event | &1])}
-    take(%{entry | events: story(entry, state)}, from, state)
+    waiting = :queue.in(event, Map.get(state.unstored, id, :queue.new()))
+    entry = %{entry | events: story(entry, waiting)}
+    take(entry, from, %{state | unstored: Map.put(state.unstored, id, waiting)})
   end
 
   # The end is stored with the whole story.
-  defp story(%{kind: :append}, _state), do: []
+  defp story(%{kind: :append}, _waiting), do: []
 
-  defp story(%{kind: :finish, record: %{id: id}}, state) do
-    Memory.events(id, 0) ++ Enum.reverse(state.unstored[id])
+  defp story(%{kind: :finish, record: %{id: id}}, waiting) do
+    Memory.events(id, 0) ++ :queue.to_list(waiting)
   end
 
   # While nothing can be written nobody waits for it.
@@ -231,7 +235,7 @@ defmodule Koma.Store.Redis.Writer do
   end
 
   defp settle({entry, :stored}, {state, again, restored}) do
-    {stored(state, entry), again, restored}
+    {stored(%{state | complaint: nil}, entry), again, restored}
   end
 
   defp settle({entry, :gone}, {state, again, restored}) do
@@ -252,12 +256,27 @@ defmodule Koma.Store.Redis.Writer do
 
   defp settle({%{kind: :accept} = entry, outcome}, {state, again, restored}) do
     refuse(entry, refusal(reason(outcome)))
-    {state, again, restored}
+    {complain(state, outcome), again, restored}
   end
 
   defp settle({entry, outcome}, {state, again, restored}) do
-    {pause(state, reason(outcome)), [[postpone(entry)] | again], restored}
+    state = state |> complain(outcome) |> pause(reason(outcome))
+    {state, [[postpone(entry)] | again], restored}
   end
+
+  defp reason(:full), do: :storage_full
+  defp reason({:broken, _text}), do: :unavailable
+
+  # Once, however often it is tried.
+  defp complain(%{complaint: outcome} = state, outcome), do: state
+
+  defp complain(state, outcome) do
+    Logger.error("job store: #{words(outcome)}; new jobs are refused, events wait in memory")
+    %{state | complaint: outcome}
+  end
+
+  defp words(:full), do: "Redis has no room"
+  defp words({:broken, text}), do: "Redis answers #{String.slice(text, 0, 200)}"
 
   defp stored(state, %{kind: :accept} = entry) do
     Memory.put(entry.record, entry.events)
@@ -269,7 +288,7 @@ defmodule Koma.Store.Redis.Writer do
   defp stored(state, %{kind: kind} = entry) when kind in [:append, :finish] do
     id = Entry.id(entry)
     Memory.remember(entry.record, entry.event)
-    state = retain(drop_unstored(state, id, entry.event), entry)
+    state = state |> drop_unstored(id) |> retain(entry)
     if entry.from, do: GenServer.reply(entry.from, :ok), else: tell(id, entry)
     state
   end
@@ -297,14 +316,15 @@ defmodule Koma.Store.Redis.Writer do
     :ok
   end
 
-  defp drop_unstored(state, id, event) do
-    case List.delete(state.unstored[id] || [], event) do
-      [] ->
-        Memory.put_later(id, nil)
-        %{state | unstored: Map.delete(state.unstored, id)}
+  # The oldest of its events is stored.
+  defp drop_unstored(state, id) do
+    left = :queue.drop(Map.fetch!(state.unstored, id))
 
-      left ->
-        put_in(state.unstored[id], left)
+    if :queue.is_empty(left) do
+      Memory.put_later(id, nil)
+      %{state | unstored: Map.delete(state.unstored, id)}
+    else
+      put_in(state.unstored[id], left)
     end
   end
 
@@ -369,13 +389,6 @@ defmodule Koma.Store.Redis.Writer do
   defp postpone(entry) do
     GenServer.reply(entry.from, if(entry.kind == :forget, do: :ok, else: :later))
     %{entry | from: nil}
-  end
-
-  defp reason(:full), do: :storage_full
-
-  defp reason({:broken, text}) do
-    Logger.error("job store: Redis answers: #{String.slice(text, 0, 200)}")
-    :unavailable
   end
 
   defp refusal(:unavailable), do: Store.Redis.unavailable()
