@@ -35,6 +35,7 @@ defmodule Koma.Guards.CostOfAJobTest do
     ids = for _ <- 1..50, do: submit!(%{"steps" => 1})["id"]
     waiting = per_job(count(), before, 50)
     assert waiting.processes <= 1
+
     # The record, its owner, the event `queued`, what its registries and followers know; and a part
     # of the progress that the two running jobs make meanwhile.
     assert waiting.entries <= 10
@@ -47,7 +48,9 @@ defmodule Koma.Guards.CostOfAJobTest do
     eventually(fn -> Koma.Scheduler.running() == 0 end)
   end
 
-  test "events and previews are encoded before they are told, alike for all who follow", %{dir: dir} do
+  test "events and previews are encoded before they are told, alike for all who follow", %{
+    dir: dir
+  } do
     start_core(dir)
     id = submit!(%{"steps" => 30, "step_ms" => 10, "preview_bytes" => 20_000})["id"]
     parent = self()
