@@ -6,11 +6,12 @@ defmodule Koma.Admin do
 
   require Logger
 
-  alias Koma.{Caller, Error, ModelNode, Queue, Store}
+  alias Koma.{Caller, Cluster, Error, ModelNode, Queue, Store}
   alias Koma.ModelNode.{Catalogue, Order}
 
   @restart_within_ms 60_000
   @queue_ms 1_000
+  @peer_ms 5_000
   @max_checkpoint 1_024
 
   @typedoc "A thing to do, and to what."
@@ -42,13 +43,35 @@ defmodule Koma.Admin do
     end
   end
 
-  defp perform({:order, node, :restart}) do
-    ModelNode.order(node, :restart, @restart_within_ms)
+  defp perform({:order, node, order}) do
+    within_ms = if order == :restart, do: @restart_within_ms
+
+    case peer(node) do
+      nil -> ModelNode.order(node, order, within_ms)
+      {name, peer} -> ask_peer(peer, [name, order, within_ms])
+    end
   end
 
-  defp perform({:order, node, order}), do: ModelNode.order(node, order)
   defp perform({:pause, family}), do: Queue.pause(family, true)
   defp perform({:resume, family}), do: Queue.pause(family, false)
+
+  # Model nodes of other peers are called <name>@<peer>.
+  defp peer(node) do
+    with [name, peer] <- String.split(node, "@", parts: 2),
+         peer when peer != nil <- Enum.find(Cluster.peers(), &(Atom.to_string(&1) == peer)) do
+      {name, peer}
+    else
+      _of_this_peer -> nil
+    end
+  end
+
+  defp ask_peer(peer, arguments) do
+    :erpc.call(peer, ModelNode, :order, arguments, @peer_ms)
+  catch
+    :error, {:erpc, reason} ->
+      message = "The peer #{peer} does not answer (#{reason})"
+      {:error, Error.new("unavailable", message, field: "node", value: "#{peer}")}
+  end
 
   defp words({:order, node, {:load, checkpoint}}), do: "load #{checkpoint} into #{node}"
   defp words({:order, node, order}), do: "#{order} #{node}"
@@ -70,9 +93,12 @@ defmodule Koma.Admin do
     end
   end
 
-  @doc "The model nodes as operators see them, by name."
+  @doc """
+  The model nodes as operators see them: those of this peer, by name, then those of others, whose
+  numbers are not known here.
+  """
   @spec nodes() :: [map]
-  def nodes, do: Koma.ask(fn -> Enum.map(Catalogue.rows(), &entry/1) end, [])
+  def nodes, do: Koma.ask(fn -> Enum.map(Catalogue.rows() ++ Cluster.rows(), &entry/1) end, [])
 
   @doc "One of them."
   @spec node_named(String.t()) :: {:ok, map} | {:error, Error.t()}
@@ -133,7 +159,7 @@ defmodule Koma.Admin do
     }
   end
 
-  defp stats(nil), do: %{"running" => 0, "last_batch" => 0, "memory_bytes" => 0}
+  defp stats(nil), do: %{"running" => nil, "last_batch" => nil, "memory_bytes" => nil}
 
   defp stats(stats) do
     %{

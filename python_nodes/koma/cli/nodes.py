@@ -79,7 +79,7 @@ def _show(nodes: list[ModelNode], common: Common) -> None:
         "family": lambda node: node.family,
         "checkpoint": lambda node: node.checkpoint or "-",
         "device": lambda node: node.device or "-",
-        "slots": lambda node: f"{node.running}/{node.slots}",
+        "slots": lambda node: f"{'-' if node.running is None else node.running}/{node.slots}",
         "last error": lambda node: node.last_error.code if node.last_error else "-",
     }
     show(nodes, columns, common.json)

@@ -127,7 +127,10 @@ class NodeError(ErrorValue):
 
 
 class ModelNode(Record):
-    """A model node as operators see it; ``order`` is what it was told and has not done yet, or holds to."""
+    """A model node as operators see it; ``order`` is what it was told and has not done yet, or holds to.
+
+    Those of other peers are called ``<name>@<peer>`` and tell their numbers there.
+    """
 
     node: str
     family: str
@@ -136,10 +139,10 @@ class ModelNode(Record):
     checkpoint: str | None = None
     device: str | None = None
     dtype: str | None = None
-    running: int
+    running: int | None = None
     slots: int
-    last_batch: int
-    memory_bytes: int
+    last_batch: int | None = None
+    memory_bytes: int | None = None
     last_error: NodeError | None = None
 
 

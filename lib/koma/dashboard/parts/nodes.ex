@@ -4,6 +4,7 @@ defmodule Koma.Dashboard.Parts.Nodes do
 
   require EEx
 
+  alias Koma.Cluster
   alias Koma.Dashboard.{Button, Format}
   alias Koma.Metrics.Table
   alias Koma.ModelNode.Catalogue
@@ -45,14 +46,15 @@ defmodule Koma.Dashboard.Parts.Nodes do
   @impl true
   def read(nil) do
     restarts = restarts()
-    %{peers: peers(), nodes: Enum.map(Catalogue.rows(), &read_row(&1, restarts))}
+    rows = Catalogue.rows() ++ Enum.sort_by(Cluster.rows(), & &1.spec.name)
+    %{peers: peers(), nodes: Enum.map(rows, &read_row(&1, restarts))}
   end
 
   @impl true
   def html(%{peers: peers, nodes: nodes}), do: nodes(peers, nodes)
 
   # This one first.
-  defp peers, do: Enum.map([node() | Enum.sort(Node.list())], &Atom.to_string/1)
+  defp peers, do: Enum.map([node() | Enum.sort(Cluster.peers())], &Atom.to_string/1)
 
   defp peer("nonode@nohost"), do: "this one, in no cluster"
   defp peer(name), do: name
@@ -67,12 +69,13 @@ defmodule Koma.Dashboard.Parts.Nodes do
       phase: phase(row),
       next: next(row.order),
       slots: spec.slots,
-      restarts: Map.get(restarts, [spec.family, spec.name], 0),
+      restarts: restarts[[spec.family, spec.name]] || if(row.stats, do: 0),
       error: row.last_error
     })
   end
 
-  defp stats(nil), do: %{running: 0, batch: nil, step_ms: nil, memory: nil, device_memory: 0}
+  # Those of other peers tell their numbers there.
+  defp stats(nil), do: %{running: nil, batch: nil, step_ms: nil, memory: nil, device_memory: 0}
 
   defp stats(stats) do
     %{
