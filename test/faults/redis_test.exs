@@ -3,7 +3,7 @@ defmodule Koma.Faults.RedisTest do
 
   import ExUnit.CaptureLog
 
-  alias Koma.{OtherBeam, Redis, RedisServer, Storm}
+  alias Koma.{Follower, OtherBeam, Redis, RedisServer, Storm}
   alias Koma.Store.Jobs
 
   @params %{"steps" => 8, "step_ms" => 10}
@@ -170,6 +170,35 @@ defmodule Koma.Faults.RedisTest do
     refute log =~ ~r/:wrong|wrong@/
     RedisServer.ask!(c.server, ~w(CONFIG SET requirepass wrong), "right")
     assert_answered(under_load(fn -> :ok end))
+  end
+
+  # What dies, and by that what starts again; the follower hears one story with one end all the same.
+  for part <- [
+        Koma.Redis.Connection,
+        Koma.Store.Redis.Writer,
+        Koma.Store.Redis.Lease,
+        Koma.Store.Redis.Watch
+      ] do
+    test "#{inspect(part)} dies: whoever follows a job hears it end, without a gap", c do
+      start(c)
+      id = submit!(%{"steps" => 40, "step_ms" => 20})["id"]
+      await_step(id)
+      test = self()
+      _follower = spawn_link(fn -> send(test, {:heard, hear({:job, id})}) end)
+
+      capture_log(fn ->
+        ref = Process.monitor(unquote(part))
+        Process.exit(GenServer.whereis(unquote(part)), :kill)
+        assert_receive {:DOWN, ^ref, :process, _, :killed}
+        assert_receive {:heard, heard}, 30_000
+        eventually(fn -> match?({:ok, %{"state" => "completed"}}, Koma.job(id, %Caller{})) end)
+        {:ok, _job, events, _preview} = Koma.subscribe(id, 0, %Caller{})
+        assert Storm.fault(events, digest(events)) == nil
+        assert as_stored(heard) == events
+      end)
+
+      assert_answered([insist()])
+    end
   end
 
   describe "two gateways on one Redis:" do
@@ -345,6 +374,24 @@ defmodule Koma.Faults.RedisTest do
     {:ok, _job, events, _preview} = Koma.subscribe(id, 0, %Caller{})
     Koma.unsubscribe(id)
     events
+  end
+
+  # What a follower is told, from the beginning to the end.
+  defp hear(subject) do
+    {:ok, follower, _job, events, _previews} = Follower.start(subject, 0, %Caller{})
+    events ++ hear_on(follower)
+  end
+
+  defp hear_on(%Follower{ended: true}), do: []
+
+  defp hear_on(follower) do
+    receive do
+      message ->
+        case Follower.handle(follower, message) do
+          {:events, events, follower} -> events ++ hear_on(follower)
+          _other -> hear_on(follower)
+        end
+    end
   end
 
   # What the followers there were told, until each has heard an end.
