@@ -434,6 +434,22 @@ defmodule Koma.AccessTest do
       assert state in ~w(queued running)
     end
 
+    test "a socket looks now and then by itself whether its key is still there", %{dir: dir} do
+      {port, path} = start_with_file(dir, key("a"))
+      socket = open(port, "a")
+      eventually(fn -> length(sockets()) == 1 end)
+      # Whoever would tell it is dead, and knows no sockets when it is back.
+      usage = Process.whereis(Usage)
+      Process.exit(usage, :kill)
+      eventually(fn -> Process.whereis(Usage) not in [nil, usage] end)
+      File.write!(path, key("b"))
+      assert Access.reload() == :ok
+      push(socket, [nil, "1", "phoenix", "heartbeat", %{}])
+      assert [nil, "1", "phoenix", "phx_reply", _reply] = next(socket)
+      send(hd(sockets()), :koma_idle_check)
+      assert {:close, 1008, "unauthorized"} = next(socket)
+    end
+
     test "who waits for a job with a key that is taken away is told", %{dir: dir} do
       {port, path} = start_with_file(dir, key("a"))
 

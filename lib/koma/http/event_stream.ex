@@ -58,17 +58,19 @@ defmodule Koma.HTTP.EventStream do
   defp loop(stream) do
     receive do
       :koma_access_changed ->
-        if Access.valid?(stream.follower.caller),
-          do: loop(stream),
-          else: send_text(stream, "", :fin)
+        go_on_if_valid(stream)
 
       message ->
         stream |> handle(Follower.handle(stream.follower, message)) |> go_on()
     after
       @keepalive_ms ->
         send_text(stream, SSE.keepalive(), :nofin)
-        loop(stream)
+        go_on_if_valid(stream)
     end
+  end
+
+  defp go_on_if_valid(stream) do
+    if Access.valid?(stream.follower.caller), do: loop(stream), else: send_text(stream, "", :fin)
   end
 
   defp go_on({:more, stream}), do: loop(stream)

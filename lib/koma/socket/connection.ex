@@ -141,7 +141,7 @@ defmodule Koma.Socket.Connection do
   end
 
   def info(%__MODULE__{} = connection, :koma_idle_check) do
-    {[], %__MODULE__{connection | heard: false}}
+    info(%__MODULE__{connection | heard: false}, :koma_access_changed)
   end
 
   def info(%__MODULE__{names: names} = connection, :koma_restart) do
