@@ -57,9 +57,12 @@ test("Video: from a first image, previews, then a video that plays", async (t) =
   const job = await completed(page)
   assert.ok((await recorded(page)).previews >= 4)
   const player = job.getByLabel("a sailboat moving right")
-  await player.evaluate((video) => video.play())
-  const played = await player.evaluate(({ readyState, videoWidth, videoHeight, duration }) => ({ readyState, videoWidth, videoHeight, duration }))
-  assert.ok(played.readyState >= 2)
+  const played = await player.evaluate(async (video) => {
+    await video.play()
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) await new Promise((ready) => (video.oncanplay = ready))
+    return { readyState: video.readyState, videoWidth: video.videoWidth, videoHeight: video.videoHeight, duration: video.duration }
+  })
+  assert.ok(played.readyState >= 2, "HAVE_CURRENT_DATA")
   assert.deepEqual([played.videoWidth, played.videoHeight], [64, 64])
   assert.ok(Math.abs(played.duration - 9 / 8) < 0.2, `${played.duration} s`)
   await job.getByText("AI-generated").waitFor()

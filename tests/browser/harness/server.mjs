@@ -11,6 +11,11 @@ export const ROOT = fileURLToPath(new URL("../../..", import.meta.url))
 const PATIENCE = 180_000 // ms for a start, the loading of the models included
 const POLL = 100 // ms between two looks at what has no event: a file of another process, a port
 
+// No server outlives its tests, however they end.
+const groups = new Set()
+process.on("exit", () => groups.forEach((group) => signal(group, "SIGKILL")))
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => process.exit(1))
+
 export class Server {
   // `environment` holds KOMA_* variables (config/runtime.exs).
   constructor(environment) {
@@ -45,6 +50,7 @@ export class Server {
         KOMA_PORT_FILE: portFile,
       },
     })
+    groups.add(this.process.pid)
     const log = createWriteStream(join(this.folder, "log"), { flags: "a" })
     this.process.stdout.pipe(log, { end: false })
     this.process.stderr.pipe(log, { end: false })
@@ -76,13 +82,15 @@ export class Server {
     return processes().filter(({ pid, command }) => command.includes("koma.port") && descends(pid, this.process.pid))
   }
 
-  async #end(signal) {
+  async #end(name) {
     const { process: child } = this
     this.process = null
-    if (child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, "exit")
-    process.kill(-child.pid, signal)
-    await ended
+    if (child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, "exit")
+      signal(child.pid, name)
+      await ended
+    }
+    groups.delete(child.pid)
   }
 
   async #until(what, done) {
@@ -92,6 +100,14 @@ export class Server {
       if (ended || Date.now() > end) throw new Error(`the server did not ${what}:\n${this.log.slice(-4000)}`)
       await pause(POLL)
     }
+  }
+}
+
+function signal(group, name) {
+  try {
+    process.kill(-group, name)
+  } catch {
+    // ended already
   }
 }
 
