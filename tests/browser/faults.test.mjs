@@ -20,7 +20,7 @@ async function film(page, steps) {
 test("a model node that is killed: the page shows the retry, then the result", async (t) => {
   const server = await fullServer()
   const page = await openStudio(t, server.url, "video")
-  await film(page, 100)
+  await film(page, 60)
   for (const { pid } of server.modelNodes()) process.kill(pid, "SIGKILL")
   await newest(page).getByText(/The model stopped while it worked on this\. It runs again.*\(attempt 2\)/).waitFor()
   await screenshot(page, "retrying")
@@ -33,7 +33,7 @@ test("a server that is killed in the middle of a video: the page says so, reconn
   let sockets
   const prepare = (page) => (sockets = listen(page, (topic) => topic.startsWith("job:")))
   const page = await openStudio(t, server.url, "video", { expected: GONE, prepare })
-  await film(page, 100)
+  await film(page, 60)
   await server.kill()
   await page.getByText("The connection to the server is lost.").waitFor()
   await page.getByText("Reconnecting", { exact: true }).waitFor()

@@ -5,7 +5,7 @@ import { createRequire } from "node:module"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { chromium } from "playwright-core"
-import { ROOT } from "./server.mjs"
+import { PATIENCE, ROOT } from "./server.mjs"
 
 export const SCREENS = join(ROOT, "out", "screens")
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
@@ -51,7 +51,7 @@ export async function openTab(t, context, url, { expected = [], init, prepare } 
   prepare?.(page)
   const faults = await watch(page, new URL(url).host, (fault) => context.closing || expected.some((pattern) => pattern.test(fault)))
   t.after(() => assert.deepEqual(faults, [], "the page is at fault"))
-  page.setDefaultTimeout(60_000)
+  page.setDefaultTimeout(PATIENCE)
   await page.goto(url)
   return page
 }

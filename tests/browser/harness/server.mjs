@@ -8,7 +8,7 @@ import { setTimeout as pause } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 
 export const ROOT = fileURLToPath(new URL("../../..", import.meta.url))
-const PATIENCE = 180_000 // ms for a start, the loading of the models included
+export const PATIENCE = 180_000 // ms for whatever may take long on a busy machine, a start with the loading of the models included
 const POLL = 100 // ms between two looks at what has no event: a file of another process, a port
 
 // No server outlives its tests, however they end.
