@@ -47,8 +47,8 @@ defmodule Koma.Dashboard.Parts.Rates do
         {"running", now(samples, :running)},
         {"waiting", now(samples, :waiting)}
       ]),
-      chart("Wait in the queue", time, quantiles(steps, :koma_job_queue_wait_seconds)),
-      chart("Whole time of a job", time, quantiles(steps, :koma_job_duration_seconds))
+      chart("Wait", time, quantiles(steps, :koma_job_queue_wait_seconds)),
+      chart("Whole time", time, quantiles(steps, :koma_job_duration_seconds))
     ]
   end
 
