@@ -20,6 +20,7 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _ENVIRONMENT = {
     "KOMA_LOG_LEVEL": "warning",
     "KOMA_QUEUE_LIMIT": "200000",
+    "KOMA_DRAIN_MS": "0",
     "KOMA_QUEUE_BUDGET_MS": "1000000000",
 }
 

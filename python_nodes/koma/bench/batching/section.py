@@ -70,7 +70,7 @@ class Family:
 
     def _round(self, load: float, baseline: Stock, replay: Replay) -> None:
         # A window long enough for some requests at load 1, but not for hours of slow ones.
-        count = max(self._plan.pick(8, 4), round(self.rate * load * self._plan.pick(5.0, 2.0)))
+        count = max(self._plan.pick(8, 4), round(self.rate * load * self._plan.pick(5.0, 1.2)))
         requests = self._workload.requests(self.name, min(count, 200))
         times = list(self._workload.arrivals(self.rate * load, len(requests)))
         arrivals = list(zip(times, requests, strict=True))

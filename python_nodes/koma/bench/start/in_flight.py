@@ -17,12 +17,12 @@ def measure(plan: Plan) -> Table:
     """Measure each family."""
     workload = Workload(plan.random("in flight"), plan.folder("clips"))
     rows = []
-    for family in FAMILIES:
-        with servers.koma(plan, family, f"in-flight-{family}") as server:
+    with servers.koma(plan, ",".join(FAMILIES), "in-flight") as server:
+        for family in FAMILIES:
             one, many = (_most(server.url, server.pid, workload, family, count) for count in (1, MANY))
-        each = (many - one) / (MANY - 1)
-        rows.append([f"koma:{family}", f"{one:.0f}", f"{many:.0f}", f"{each:.1f}"])
-        plan.say(f"{family}: {each:.1f} MiB per request in flight")
+            each = (many - one) / (MANY - 1)
+            rows.append([f"koma:{family}", f"{one:.0f}", f"{many:.0f}", f"{each:.1f}"])
+            plan.say(f"{family}: {each:.1f} MiB per request in flight")
     head = ["model node", "most with 1 in flight MiB", f"with {MANY}", "MiB per further request"]
     return Table("Memory of requests in flight (emoji, resident, Pss)", head, rows)
 

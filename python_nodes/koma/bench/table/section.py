@@ -66,7 +66,7 @@ def _warm_up(plan: Plan, workload: Workload, family: str, script: Stock, replay:
 
 def _requests(plan: Plan, workload: Workload, name: str, rates: dict[str, float]) -> list[Request]:
     """So many that the script needs some seconds."""
-    seconds = plan.pick(8.0, 3.0)
+    seconds = plan.pick(8.0, 2.0)
     if name != MIXED:
         return workload.requests(name, max(8, min(96, round(rates[name] * seconds))))
     each = max(4, min(32, round(seconds / sum(1 / rate for rate in rates.values()))))
