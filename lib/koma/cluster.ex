@@ -141,7 +141,9 @@ defmodule Koma.Cluster do
   def copy_inputs([]), do: :ok
 
   def copy_inputs(artifacts) do
-    if on?() and Options.get().redis != nil, do: Enum.each(artifacts, &copy(&1, keepers()))
+    if on?() and Options.get().redis != nil,
+      do: Enum.each(artifacts, &copy(&1, keepers())),
+      else: :ok
   end
 
   # The same artifact always goes to the same peer, gateways first.
