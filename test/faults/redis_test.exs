@@ -244,6 +244,24 @@ defmodule Koma.Faults.RedisTest do
       end
     end
 
+    test "Redis hangs for longer than a lease: whoever lives keeps its jobs", c do
+      script = OtherBeam.submits(1, %{"steps" => 400, "step_ms" => 20})
+      options = Keyword.put(options(c), :redis_timeout_ms, 200)
+      beam = OtherBeam.start(Path.join(c.dir, "other"), options, script)
+      [id] = OtherBeam.ids(beam)
+      start(c, redis_timeout_ms: 200)
+
+      capture_log(fn ->
+        RedisServer.hang(c.server)
+        pause(3_000)
+        RedisServer.go_on(c.server)
+        eventually(fn -> match?({:ok, %{"state" => "completed"}}, Koma.job(id, %Caller{})) end)
+      end)
+
+      {:ok, _job, events, _preview} = Koma.subscribe(id, 0, %Caller{})
+      assert milestones(events) == ~w(queued started completed)
+    end
+
     test "a gateway that stops in an orderly way leaves its jobs to the other at once", c do
       stop = Path.join(c.dir, "stop")
 

@@ -5,6 +5,9 @@ defmodule Koma.Store.Redis.Lease do
   gateway that serves its model; the keeper of jobs runs it again.
 
   A gateway that comes back after its lease was over looks which of its jobs are still its own.
+
+  When Redis was away, the leases of all gateways may be over though they live. So a gateway that
+  has seen it away adopts nothing until the others have had the time to come back.
   """
   use GenServer
   require Logger
@@ -16,6 +19,8 @@ defmodule Koma.Store.Redis.Lease do
 
   # So many jobs at a time: other gateways take their share.
   @batch 16
+  # Within so long after Redis is back, every gateway that lives has connected again.
+  @reconnect_ms 6_000
 
   @doc "Starts it. Options: `:lease_ms`, `:models`, the families whose jobs are adopted."
   @spec start_link(keyword) :: GenServer.on_start()
@@ -23,14 +28,14 @@ defmodule Koma.Store.Redis.Lease do
     do: GenServer.start_link(__MODULE__, Map.new(options), name: __MODULE__)
 
   @impl GenServer
-  def init(state) do
+  def init(options) do
     send(self(), :renew)
-    {:ok, state}
+    {:ok, Map.put(options, :quiet_until, now())}
   end
 
   @impl GenServer
   def handle_info(:renew, state) do
-    if Redis.up?(), do: turn(state)
+    state = if Redis.up?() and renew(state), do: adopt_all(state), else: away(state)
     _timer = Process.send_after(self(), :renew, div(state.lease_ms, 3))
     {:noreply, state}
   end
@@ -38,7 +43,9 @@ defmodule Koma.Store.Redis.Lease do
   # A late answer to a question that was given up.
   def handle_info(_late, state), do: {:noreply, state}
 
-  defp turn(state) do
+  defp away(state), do: %{state | quiet_until: now() + state.lease_ms + @reconnect_ms}
+
+  defp renew(state) do
     me = Store.Redis.gateway()
     node = Atom.to_string(Node.self())
 
@@ -46,11 +53,10 @@ defmodule Koma.Store.Redis.Lease do
       {:ok, held} ->
         if held == "0", do: compare(me)
         Writer.wake()
-        adopt_all(me, Enum.uniq(state.models ++ Koma.Cluster.families()))
+        true
 
-      # Full or away: tried again.
       {:error, _reason} ->
-        :ok
+        false
     end
   end
 
@@ -69,16 +75,23 @@ defmodule Koma.Store.Redis.Lease do
   end
 
   # Its own, too: those that are stored and not known here, since the core has started again.
-  defp adopt_all(me, models) do
-    with {:ok, gateways} <- Redis.command(["SMEMBERS", "koma:gateways"]),
+  defp adopt_all(state) do
+    me = Store.Redis.gateway()
+    models = Enum.uniq(state.models ++ Koma.Cluster.families())
+    gone = if now() < state.quiet_until, do: [], else: gone(me)
+    adopted = Enum.flat_map([me | gone], &adopt_from(&1, me, models))
+    if adopted != [], do: announce(adopted)
+    state
+  end
+
+  defp gone(me) do
+    with {:ok, [_ | _] = gateways} <- Redis.command(["SMEMBERS", "koma:gateways"]),
          {:ok, leases} <-
            Redis.pipeline(for(id <- gateways, do: ["EXISTS", "koma:gateway:" <> id])) do
-      gone = for {id, {:ok, "0"}} <- Enum.zip(gateways, leases), id != me, do: id
-      adopted = Enum.flat_map([me | gone], &adopt_from(&1, me, models))
-      if adopted != [], do: announce(adopted)
+      for {id, {:ok, "0"}} <- Enum.zip(gateways, leases), id != me, do: id
+    else
+      _none_or_away -> []
     end
-
-    :ok
   end
 
   defp adopt_from(gateway, me, models) do
@@ -129,6 +142,8 @@ defmodule Koma.Store.Redis.Lease do
     :ok = Writer.adopted(record, events)
     record
   end
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp announce(records) do
     Logger.info("#{length(records)} jobs of gateways that are gone go on here")
