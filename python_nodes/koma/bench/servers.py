@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 
@@ -49,6 +50,12 @@ def metrics(url: str, name: str) -> dict[str, float]:
         match = _SAMPLE.match(line)
         if match and match[1] == name:
             found[match[2] or ""] = float(match[3])
+    return found
+
+
+def models(url: str) -> list[dict[str, Any]]:
+    """Return the answer of ``GET /v1/models``."""
+    found: list[dict[str, Any]] = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()
     return found
 
 

@@ -6,4 +6,5 @@ sockets    memory of idle sockets
 followers  one job's previews to many followers
 queue      a queue of a hundred thousand jobs
 files      upload and download of a large file
+peers      one peer and three
 """
