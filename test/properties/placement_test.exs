@@ -90,6 +90,117 @@ defmodule Koma.Properties.PlacementTest do
     assert {:ok, "a", _pid, _} = Placement.take(placement, "toy", "job_3")
   end
 
+  describe "of several peers," do
+    test "this one is taken on a tie, else the one with the larger share of free slots" do
+      placement =
+        Placement.new() |> Placement.up("z", self(), "toy", 2, []) |> offered("a@b", 2, [])
+
+      assert {:ok, "z", %{peer: nil}, placement} = Placement.take(placement, "toy", "job_1")
+      assert {:ok, "a@b", %{peer: :b}, placement} = Placement.take(placement, "toy", "job_2")
+      assert {:ok, "z", _node, placement} = Placement.take(placement, "toy", "job_3")
+      assert {:ok, "a@b", _node, placement} = Placement.take(placement, "toy", "job_4")
+      assert Placement.take(placement, "toy", "job_5") == :none
+    end
+
+    test "what a peer tells never frees a slot that was taken here since, nor counts one twice" do
+      operation =
+        one_of([
+          {:take, integer(1, 9)},
+          {:told, list(integer(1, 12))},
+          {:free, integer(1, 9)}
+        ])
+
+      holds(list(operation), fn operations ->
+        {placement, taken} =
+          Enum.reduce(operations, {offered(Placement.new(), "a@b", 4, []), MapSet.new()}, &tell/2)
+
+        node = placement.nodes["a@b"]
+
+        MapSet.equal?(node.jobs, taken) and MapSet.disjoint?(node.jobs, node.others) and
+          Placement.running(placement) == MapSet.size(taken)
+      end)
+    end
+
+    test "two candidates are drawn, whatever the chance, and the better of them is taken" do
+      holds({integer(0, 999), integer(3, 9)}, fn {chance, count} ->
+        # n has n - 1 of its slots free.
+        placement =
+          for n <- 1..count, reduce: Placement.new() do
+            placement -> offered(placement, "n#{n}@p#{n}", n, ["other_#{n}"])
+          end
+
+        {:ok, name, node, _placement} = Placement.take(placement, "toy", "job", chance / 1000)
+        # The worst has no free slot, and the second worst only wins over that one, which is none.
+        node.slots >= 2 and (count < 4 or name != "n2@p2" or node.slots == 2)
+      end)
+
+      draws =
+        for chance <- 0..99 do
+          placement =
+            for n <- 1..5, reduce: Placement.new(), do: (p -> offered(p, "n@p#{n}", 4, []))
+
+          {:ok, name, _node, _placement} = Placement.take(placement, "toy", "job", chance / 100)
+          name
+        end
+
+      # All schedulers at once do not meet on the same one.
+      assert length(Enum.uniq(draws)) >= 4
+    end
+
+    test "a model node that takes nobody, or that still holds the job, is no candidate" do
+      placement = offered(Placement.new(), "a@b", 2, ["job_1"])
+      assert Placement.take(placement, "toy", "job_1") == :none
+
+      assert Placement.take(offered(placement, "a@b", 2, [], open: false), "toy", "job_2") ==
+               :none
+    end
+
+    test "a guest gets a slot of the model node that it was placed on, or is refused" do
+      placement = Placement.up(Placement.new(), "a", self(), "toy", 2, ["job_1"])
+      assert Placement.host(placement, "a", "job_1", :shared) == :refused
+      assert Placement.host(placement, "b", "job_2", :shared) == :refused
+      assert {:ok, "a", _node, placement} = Placement.host(placement, "a", "job_2", :shared)
+      assert Placement.host(placement, "a", "job_3", :shared) == :refused
+      assert {:wait, placement} = Placement.host(placement, "a", "job_4", :alone)
+      refute Placement.told(placement, "a").open
+      placement = placement |> Placement.free("a", "job_1") |> Placement.free("a", "job_2")
+      assert Placement.take(placement, "toy", "job_5") == :none
+      assert {:ok, "a", _node, placement} = Placement.host(placement, "a", "job_4", :alone)
+      placement = Placement.free(placement, "a", "job_4")
+      assert {:ok, "a", _node, _placement} = Placement.take(placement, "toy", "job_5")
+    end
+
+    test "a job that must run alone goes to a peer at once, where it waits until all others are done" do
+      placement = offered(Placement.new(), "a@b", 2, ["other"])
+      assert {:ok, "a@b", _node, placement} = Placement.take_alone(placement, "toy", "job_1")
+      assert Placement.take(placement, "toy", "job_2") == :none
+      placement = placement |> Placement.free("a@b", "job_1") |> offered("a@b", 2, [])
+      assert {:ok, "a@b", _node, _placement} = Placement.take(placement, "toy", "job_2")
+    end
+  end
+
+  defp offered(placement, name, slots, jobs, options \\ []) do
+    [_name, peer] = String.split(name, "@")
+    told = %{family: "toy", slots: slots, jobs: jobs, wait_ms: 0, hold_ms: 0, open: true}
+    peer = String.to_atom(peer)
+    Placement.offered(placement, name, peer, {Host, peer}, Map.merge(told, Map.new(options)))
+  end
+
+  defp tell({:take, n}, {placement, taken}) do
+    case Placement.take(placement, "toy", "job_#{n}") do
+      {:ok, "a@b", _node, placement} -> {placement, MapSet.put(taken, "job_#{n}")}
+      :none -> {placement, taken}
+    end
+  end
+
+  defp tell({:told, jobs}, {placement, taken}) do
+    {offered(placement, "a@b", 4, Enum.map(jobs, &"job_#{&1}")), taken}
+  end
+
+  defp tell({:free, n}, {placement, taken}) do
+    {Placement.free(placement, "a@b", "job_#{n}"), MapSet.delete(taken, "job_#{n}")}
+  end
+
   defp two_nodes do
     Placement.new()
     |> Placement.up("a1", self(), "toy", 2, [])

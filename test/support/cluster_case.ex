@@ -73,6 +73,7 @@ defmodule Koma.ClusterCase do
     name = Enum.at(names, n)
     {:ok, control, _node} = :peer.start(peer_options(context, args))
     peer = %{name: name, control: control, n: n, names: names, context: context}
+    peer = Map.put(peer, :overrides, overrides)
     peer = Map.put(peer, :os_pid, peer |> call(:os, :getpid, []) |> List.to_integer())
     on_exit(fn -> kill(peer) end)
     dir = Path.join(context.dir, to_string(n))
@@ -201,6 +202,35 @@ defmodule Koma.ClusterCase do
   @doc "Follows a job on a peer to its end; returns all its events."
   @spec await_end(map, String.t()) :: [Koma.Job.Event.t()]
   def await_end(peer, id), do: call(peer, CoreCase, :await_end, [id, 50_000])
+
+  @doc "Runs in a peer: what is told of a job after a number, until it ends or some seconds are over."
+  @spec follow_for(String.t(), non_neg_integer) :: [Koma.Job.Event.t()]
+  def follow_for(id, seen) do
+    case Koma.Follower.start({:job, id}, seen, %Caller{}) do
+      {:ok, follower, _job, events, _previews} ->
+        events = events ++ told(follower, System.monotonic_time(:millisecond) + 10_000)
+        :ok = Koma.unsubscribe(id)
+        events
+
+      {:error, %{code: "unavailable"}} ->
+        Process.sleep(500)
+        []
+    end
+  end
+
+  defp told(%{ended: true}, _until), do: []
+
+  defp told(follower, until) do
+    receive do
+      message ->
+        case Koma.Follower.handle(follower, message) do
+          {:events, events, follower} -> events ++ told(follower, until)
+          _other -> told(follower, until)
+        end
+    after
+      max(until - System.monotonic_time(:millisecond), 0) -> []
+    end
+  end
 
   @doc "Waits until a job on a peer has made a step."
   @spec await_step(map, String.t()) :: true

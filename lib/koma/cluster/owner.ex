@@ -12,7 +12,7 @@ defmodule Koma.Cluster.Owner do
   The tag of a peer: six characters, of the SHA-256 of its name.
 
       iex> Koma.Cluster.Owner.tag(:"koma@10.0.0.1")
-      "bwy2xb"
+      "vr2bna"
   """
   @spec tag(node) :: String.t()
   def tag(peer) do
