@@ -385,8 +385,6 @@ defmodule Koma.AttacksTest do
         capture_log(fn ->
           break_page(port)
           break_socket(socket)
-          # Whoever supervises the socket has told of it when it stops.
-          stop_edge()
         end)
 
       assert log =~ "Koma.Live.Token"
@@ -412,6 +410,8 @@ defmodule Koma.AttacksTest do
       monitor = Process.monitor(process)
       send(process, {:koma_channel, channel, :nonsense})
       assert_receive {:DOWN, ^monitor, :process, ^process, _reason}, 5_000
+      # Ranch forgets it after it has told of it.
+      eventually(fn -> process not in :ranch.procs(Koma.HTTP.Listener, :connections) end)
       assert {:down, _reason} = socket |> read_until(&match?({:down, _}, &1)) |> List.last()
     end
   end
