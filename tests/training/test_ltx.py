@@ -78,7 +78,7 @@ def test_without_an_autoencoder_the_run_says_what_to_train_first(tmp_path: Path)
 
 
 def test_an_autoencoder_of_another_width_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="has 8 latent channels, this model 16"):
+    with pytest.raises(ValueError, match="has 8 latent channels, this model 48"):
         fit(LTXRun(size=32), options(folder / "wide", 1))
 
 

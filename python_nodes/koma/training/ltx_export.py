@@ -14,7 +14,7 @@ from diffusers import LTXPipeline
 from koma.training.export import command_line, device_name, pipeline_arguments, write_manifest
 from koma.training.loop import Result
 from koma.training.ltx_parts import SHIFT, TEXT_TOKENS
-from koma.training.ltx_vae import KL_WEIGHT
+from koma.training.ltx_vae import KL_WEIGHT, OBJECT_WEIGHT
 from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS
 
 CARD = """\
@@ -52,7 +52,8 @@ out.{grid}
 ## Recipe
 
 - Autoencoder: 16-fold in space, 4-fold in time, {channels} channels, causal on both sides: frame 0 lies in
-  the first latent frame alone. Absolute, squared and gradient error of the pixels, KL {kl:g}. {vae}
+  the first latent frame alone. Absolute, squared and gradient error of the pixels, {weight:g} times as heavy
+  where an object is, KL {kl:g}. {vae}
 - Transformer and text encoder together: rectified flow (x = (1 − σ)·x₀ + σ·ε, target ε − x₀, timestep
   1000·σ), σ logit-normal shifted by {shift:g} with 15 % uniform. 10 % of the prompts are empty, for guidance.
   40 % of the clips keep a clean first latent frame (timestep 0 for its tokens), for image to video.
@@ -113,6 +114,7 @@ def _card(
         grid=GRID.format(cells=cells) if cells else "",
         vae=_autoencoder_figures(vae_figures),
         kl=KL_WEIGHT,
+        weight=OBJECT_WEIGHT,
         shift=SHIFT,
         command=command_line(),
         trained=result.steps,

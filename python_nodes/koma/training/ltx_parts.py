@@ -49,7 +49,7 @@ class Widths:
 
 
 FULL = Widths()
-SMALL_WIDTHS = Widths(16, (24, 48, 48), (32, 48), 6, 32, 4, 96, 2)
+SMALL_WIDTHS = Widths(48, (32, 64, 128), (32, 64), 6, 32, 4, 96, 2)
 TINY = Widths(8, (32, 32, 32), (32, 32), 2, 32, 2, 32, 1)
 
 

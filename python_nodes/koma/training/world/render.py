@@ -46,6 +46,11 @@ class Renderer:
         """Return uint8 `[B, T, 3, size, size]` at `times` `[T]`, 0 for the first frame, 1 for the last."""
         return self._draw(batch, times.cpu())
 
+    def grounds(self, batch: SceneBatch) -> Tensor:
+        """Return the backgrounds without objects: uint8 `[B, 3, size, size]`, RGB."""
+        grounds = self._backgrounds[on_device(batch.background, self.device)]
+        return (grounds + 0.5).clamp(0, 255).to(torch.uint8)
+
     def _draw(self, batch: SceneBatch, times: Tensor) -> Tensor:
         rows = max(1, CHUNK_VALUES // (len(times) * 4 * self.size * self.size))
         parts = [self._draw_chunk(batch[i : i + rows], times) for i in range(0, len(batch), rows)]
