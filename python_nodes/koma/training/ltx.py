@@ -98,7 +98,7 @@ class LTXRun(Run):
         self.lr = 1e-2 if tiny else 2e-3
         small = size <= SMALL
         self.batch = batch or (16 if tiny else 32 if small else 256)
-        self.chunk = 16 if tiny else 512 if small else 4096
+        self.chunk = 16 if tiny else 256 if small else 4096
         self.cells = CELLS if small else None
         """Clips that are made from text alone begin with objects in whole cells, as aMUSEd's small pictures
         do: there are far fewer to learn. First frames are both of these and of any others."""
