@@ -1,0 +1,10 @@
+defmodule Koma.Faults.ClusterStormTest do
+  use Koma.ClusterCase, async: false
+
+  @moduletag timeout: 600_000
+
+  test "while peers are killed and cut off from each other, jobs that clients follow are each answered once, as undisturbed",
+       context do
+    assert Koma.ClusterStorm.run(context, 300, every_ms: 2_000, down_ms: 500, cut_ms: 3_000) == []
+  end
+end
