@@ -133,7 +133,8 @@ defmodule Koma.Job.Members do
         :ok
 
       :fenced ->
-        send(self(), {:fenced, id})
+        _sent = send(self(), {:fenced, id})
+        :ok
     end
 
     record

@@ -69,7 +69,7 @@ defmodule Koma.Redis.Connection do
 
   @impl GenServer
   def init(options) do
-    Process.flag(:trap_exit, true)
+    _was = Process.flag(:trap_exit, true)
     @table = :ets.new(@table, [:named_table, :protected, read_concurrency: true])
     breaker = Breaker.new(@threshold, @min_pause_ms, @max_pause_ms)
     address = Keyword.fetch!(options, :address)

@@ -29,7 +29,7 @@ defmodule Koma.Store.Redis.Lease do
 
   @impl GenServer
   def init(options) do
-    send(self(), :renew)
+    _sent = send(self(), :renew)
     {:ok, Map.put(options, :quiet_until, now())}
   end
 
@@ -65,11 +65,12 @@ defmodule Koma.Store.Redis.Lease do
     live = Memory.list(&(not Record.ended?(&1)))
     commands = for record <- live, do: ["HMGET", "koma:job:" <> record.id, "owner", "epoch"]
 
-    with [_ | _] <- commands, {:ok, replies} <- Redis.pipeline(commands) do
-      for {record, {:ok, [owner, epoch]}} <- Enum.zip(live, replies),
-          owner != nil and {owner, epoch} != {me, Integer.to_string(record.epoch)},
-          do: Writer.fenced(record)
-    end
+    _fenced =
+      with [_ | _] <- commands, {:ok, replies} <- Redis.pipeline(commands) do
+        for {record, {:ok, [owner, epoch]}} <- Enum.zip(live, replies),
+            owner != nil and {owner, epoch} != {me, Integer.to_string(record.epoch)},
+            do: Writer.fenced(record)
+      end
 
     :ok
   end

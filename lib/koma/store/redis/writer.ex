@@ -72,7 +72,7 @@ defmodule Koma.Store.Redis.Writer do
 
   @impl GenServer
   def init(options) do
-    Process.flag(:trap_exit, true)
+    _was = Process.flag(:trap_exit, true)
     Memory.create()
     retention = Keyword.fetch!(options, :retention_jobs)
     {:ok, %__MODULE__{retention: retention, run_id: Redis.Connection.run_id()}}
@@ -351,7 +351,7 @@ defmodule Koma.Store.Redis.Writer do
       Memory.drop(record)
       Telemetry.execute([:koma, :store, :fenced], %{count: 1}, %{id: id})
       Logger.warning("another gateway has adopted #{id}; it ends here untold", job: id)
-      with pid when is_pid(pid) <- Processes.whereis(id), do: send(pid, {:fenced, id})
+      _told = with pid when is_pid(pid) <- Processes.whereis(id), do: send(pid, {:fenced, id})
       if Followers.any?(id), do: Watch.follow(id)
       %{state | unstored: Map.delete(state.unstored, id)}
     else
