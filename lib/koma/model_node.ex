@@ -80,7 +80,7 @@ defmodule Koma.ModelNode do
     # So many deaths are allowed that one model node never takes the others down.
     flags = [strategy: :one_for_one, max_restarts: 1_000, max_seconds: 10]
     servers = %{id: :servers, type: :supervisor, start: {Supervisor, :start_link, [nodes, flags]}}
-    children = [{Registry, keys: :unique, name: @registry}, Catalogue, servers]
+    children = [{Registry, keys: :unique, name: @registry}, {Catalogue, options.models}, servers]
     Supervisor.init(children, strategy: :rest_for_one)
   end
 end

@@ -47,9 +47,12 @@ defmodule Koma.ModelNode.Catalogue do
     end
   end
 
-  @doc "Starts the owner of the table."
-  @spec start_link(term) :: GenServer.on_start()
-  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+  @doc """
+  Starts the owner of the table, for the model nodes of this peer: each has a row from the beginning,
+  so that none is thought to be ready before it has started.
+  """
+  @spec start_link([Spec.t()]) :: GenServer.on_start()
+  def start_link(specs), do: GenServer.start_link(__MODULE__, specs, name: __MODULE__)
 
   @doc "Writes the row of a model node."
   @spec put(Row.t()) :: :ok
@@ -239,8 +242,12 @@ defmodule Koma.ModelNode.Catalogue do
   end
 
   @impl GenServer
-  def init(nil) do
+  def init(specs) do
     @table = :ets.new(@table, [:named_table, :public, read_concurrency: true])
+
+    for spec <- specs,
+        do: :ets.insert(@table, {{:node, spec.name}, %Row{spec: spec, phase: :waiting}})
+
     if Cluster.on?(), do: Cluster.Peers.reset(:rows)
     {:ok, nil}
   end
