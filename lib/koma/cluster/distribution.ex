@@ -21,7 +21,7 @@ defmodule Koma.Cluster.Distribution do
   def start!(%Options{node: name} = options) do
     cookie = cookie!(options)
     host = host!(name)
-    configure(options, host)
+    :ok = configure(options, host)
 
     if not Node.alive?() do
       isolate_global()
@@ -79,6 +79,8 @@ defmodule Koma.Cluster.Distribution do
 
     with {:ok, address} <- :inet.parse_address(String.to_charlist(host)),
          do: put(:inet_dist_use_interface, address)
+
+    :ok
   end
 
   defp put(key, value), do: :application.set_env(:kernel, key, value)

@@ -184,7 +184,7 @@ defmodule Koma.Cluster.Peers do
   end
 
   defp forget(peer) do
-    take(take(peer, {:reset, :slots}), {:reset, :rows})
+    _forgotten = peer |> take({:reset, :slots}) |> take({:reset, :rows})
     :ets.delete(@table, {:peer, peer.node})
   end
 

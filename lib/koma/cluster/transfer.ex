@@ -54,7 +54,7 @@ defmodule Koma.Cluster.Transfer do
       {:error, Error.new("timeout", "#{owner} is gone (#{reason})", value: id)}
   end
 
-  defp well_formed?(id), do: is_binary(id) and id =~ ~r/\A[0-9a-f]{64}\z/
+  defp well_formed?(id), do: id =~ ~r/\A[0-9a-f]{64}\z/
 
   # The peer that should have it first, without a question; then whoever says that it has it.
   defp fetch(id, first, key) do
