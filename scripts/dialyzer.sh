@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 otp_apps=(erts kernel stdlib crypto ssl public_key inets mnesia os_mon)
-libs=("$ELIXIR_EBIN" "$(dirname "$ELIXIR_EBIN")/../logger/ebin")
+libs=("$ELIXIR_EBIN" "$(dirname "$ELIXIR_EBIN")"/../{eex,logger}/ebin)
 for app in cowboy ranch cowlib; do libs+=(vendor/otp/"$app"-*/ebin); done
 for app in jiffy redis_client; do libs+=(/usr/lib/erlang/lib/"$app"-*/ebin); done
 mkdir -p .cache
