@@ -27,12 +27,12 @@ defmodule Koma.Cache.Shared do
   @doc "Keeps a result of so many bytes for all gateways; does not wait for it."
   @spec keep(Fingerprint.t(), Koma.Cache.result(), bytes :: pos_integer) :: :ok
   def keep(fingerprint, result, bytes) do
-    if used?() do
-      blob = :erlang.term_to_binary(result)
-      command = Redis.script(:keep, [name(fingerprint), blob, bytes, Options.get().cache_bytes])
-      {:ok, _task} = Task.start(fn -> Redis.command(command) end)
-    end
+    if used?(), do: send_away(fingerprint, :erlang.term_to_binary(result), bytes), else: :ok
+  end
 
+  defp send_away(fingerprint, blob, bytes) do
+    command = Redis.script(:keep, [name(fingerprint), blob, bytes, Options.get().cache_bytes])
+    {:ok, _task} = Task.start(fn -> Redis.command(command) end)
     :ok
   end
 

@@ -118,7 +118,10 @@ defmodule Koma.Store.Owners do
     end
   end
 
-  defp count(key, bytes), do: _sum = :ets.update_counter(@bytes, key, bytes, {key, 0})
+  defp count(key, bytes) do
+    _sum = :ets.update_counter(@bytes, key, bytes, {key, 0})
+    :ok
+  end
 
   defp path(id), do: Artifacts.path(id) <> @suffix
 end
