@@ -61,6 +61,7 @@ def test_the_export_is_a_stock_pipeline_whose_images_follow_the_seed(trained: Re
 
     assert image(0) == image(0) != image(1)
     assert pipeline.scheduler.config.mask_token_id == pipeline.vqvae.config.num_vq_embeddings
+    assert not [path for path in folder.glob("*/config.json") if str(runs) in path.read_text()]
     card = (folder / "README.md").read_text()
     assert "20 steps" in card
     assert "koma.training.cli" in card

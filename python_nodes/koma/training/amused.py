@@ -23,7 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from koma.training.card import amused_card
 from koma.training.clip_tokenizer import build_clip_tokenizer
 from koma.training.compiling import compiled
-from koma.training.export import pipeline_arguments, write_manifest
+from koma.training.export import forget_origins, pipeline_arguments, write_manifest
 from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.tokens import TokenSource
@@ -214,6 +214,7 @@ class AmusedRun(Run):
             if isinstance(module, nn.Module)
         }
         AmusedPipeline(**{**self.pipeline().components, **modules}).save_pretrained(path)
+        forget_origins(path)
         (path / "vqvae" / "figures.json").write_text(json.dumps(self.figures, indent=1) + "\n")
         write_manifest(path, self.size, DEFAULTS)
         self.sheet(path / "samples")

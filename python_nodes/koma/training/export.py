@@ -32,6 +32,14 @@ def write_manifest(folder: Path, size: int, defaults: Mapping[str, Any]) -> None
     (folder / FILE).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
+def forget_origins(folder: Path) -> None:
+    """Take out of the configurations of a pipeline's parts from where they were loaded on this machine."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def pipeline_arguments(defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters of a model node as arguments of the stock pipelines.
 

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from diffusers import LTXPipeline
 
-from koma.training.export import command_line, device_name, pipeline_arguments, write_manifest
+from koma.training.export import (
+    command_line,
+    device_name,
+    forget_origins,
+    pipeline_arguments,
+    write_manifest,
+)
 from koma.training.loop import Result
 from koma.training.ltx_parts import SHIFT, TEXT_TOKENS
 from koma.training.ltx_vae import KL_WEIGHT, OBJECT_WEIGHT
@@ -81,6 +87,7 @@ def export_pipeline(
     """Write `pipeline` to `path` in float16 (safetensors) with its model card and default parameters."""
     halves = {name: _half(part) for name, part in pipeline.components.items()}
     LTXPipeline(**halves).save_pretrained(path)
+    forget_origins(path)
     (path / "vae" / "figures.json").write_text(json.dumps(vae_figures, indent=1) + "\n")
     write_manifest(path, defaults["width"], defaults)
     (path / "README.md").write_text(_card(pipeline, defaults, cells, vae_figures, result))
