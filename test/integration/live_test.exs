@@ -2,8 +2,22 @@ defmodule Koma.LiveTest do
   @moduledoc "The dashboard over real sockets, as LiveView's client speaks; tests/browser has the client itself."
   use Koma.EdgeCase
 
+  alias Koma.CoreCase
   alias Koma.Dashboard.Sampler
   alias Koma.Live.{Secret, Session, Token}
+
+  # The page is told of states that last, five times a second at most: loading takes that long here.
+  @slow %{options: %{"load_ms" => 1000}}
+
+  test "a model node that is killed is told at once, and again when it is up", %{dir: dir} do
+    port = start_server(dir, models: [CoreCase.toy(@slow)])
+    page = open(port)
+    {socket, rendered} = join(port, page)
+    [nodes] = for {at, html} <- rendered, is_binary(html), html =~ "data-node", do: at
+    {_, 0} = System.cmd("kill", ["-KILL", "#{Koma.ModelNode.os_pid("toy-1")}"])
+    diffs(socket, &(&1[nodes] && &1[nodes] =~ ~s(class="card bad")))
+    diffs(socket, &(&1[nodes] && &1[nodes] =~ ~s(data-state="ready")))
+  end
 
   describe "without keys" do
     setup %{dir: dir} do
@@ -31,15 +45,6 @@ defmodule Koma.LiveTest do
       assert page.headers["content-security-policy"] =~ "script-src 'self'"
       assert page.headers["set-cookie"] =~ ~r/HttpOnly/i
       assert page.headers["set-cookie"] =~ ~r/SameSite=Strict/i
-    end
-
-    test "a model node that is killed is told at once, and again when it is up", %{port: port} do
-      page = open(port)
-      {socket, rendered} = join(port, page)
-      [nodes] = for {at, html} <- rendered, is_binary(html), html =~ "data-node", do: at
-      {_, 0} = System.cmd("kill", ["-KILL", "#{Koma.ModelNode.os_pid("toy-1")}"])
-      diffs(socket, &(&1[nodes] && &1[nodes] =~ ~s(class="card bad")))
-      diffs(socket, &(&1[nodes] && &1[nodes] =~ ~s(data-state="ready")))
     end
 
     test "what changed goes as a diff of that panel; an idle server sends nothing", %{port: port} do
