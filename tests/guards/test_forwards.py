@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ class Node:
     """A runner and requests for it, unlike each other."""
 
     def __init__(self, family: str, folder: Path, checkpoint: Path) -> None:
-        self.runner: Any = registry.load(family, str(checkpoint), "cpu", "float32", 8, {})
+        self.runner = cast(Any, registry.load(family, str(checkpoint), "cpu", "float32", 8, {}))
         if family == "smolvlm2":  # untrained answers end anywhere; here they go on
             self.runner._parts.model.generation_config.eos_token_id = -1
         self._family, self._folder = family, folder
