@@ -19,6 +19,16 @@ defmodule Koma.Properties.QueueTest do
       end)
     end
 
+    test "counts who waits by key, and knows who was put first" do
+      holds(list(operation()), fn operations ->
+        {line, model} = run(operations)
+        first = with [{id, _key, _class} | _] <- model.waiting, do: {:ok, id}
+
+        Line.by_key(line) == Enum.frequencies_by(model.waiting, &elem(&1, 1)) and
+          Line.oldest(line) == if(first == [], do: :empty, else: first)
+      end)
+    end
+
     test "lets jobs leave in the order of their told positions" do
       holds(list(operation()), fn operations ->
         {line, _model} = run(operations)

@@ -83,21 +83,15 @@ defmodule Koma.Dashboard.Sampler do
 
     if before != nil and before.read == {:ok, read},
       do: before,
-      else: %{read: {:ok, read}, panel: render(module, read, before)}
+      else: %{read: {:ok, read}, panel: read |> module.html() |> Panel.new()}
   catch
     # Its process is gone, or its table is, or it is too busy to answer.
-    :exit, _reason -> unavailable(before)
-    :error, %ArgumentError{} -> unavailable(before)
-    :error, :badarg -> unavailable(before)
+    :exit, _reason -> unavailable()
+    :error, %ArgumentError{} -> unavailable()
+    :error, :badarg -> unavailable()
   end
 
-  defp render(module, read, before) do
-    panel = read |> module.html() |> Panel.new()
-    # The same bytes are the same panel, of which nobody is told.
-    if before != nil and before.panel == panel, do: before.panel, else: panel
-  end
-
-  defp unavailable(_before), do: %{read: :unavailable, panel: Panel.new(@unavailable)}
+  defp unavailable, do: %{read: :unavailable, panel: Panel.new(@unavailable)}
 
   defp tell(_watchers, changed) when changed == %{}, do: :ok
 

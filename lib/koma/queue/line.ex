@@ -67,8 +67,23 @@ defmodule Koma.Queue.Line do
 
   @doc "How many wait, by API key."
   @spec by_key(t) :: %{Ticket.key() => pos_integer}
-  def by_key(%__MODULE__{places: places}) do
-    Enum.frequencies_by(places, fn {_id, place} -> place.key end)
+  def by_key(%__MODULE__{held: held, promised: promised}) do
+    promised = Enum.frequencies_by(promised, fn {_id, {key, _cost}} -> key end)
+
+    for {key, {count, _cost}} <- held,
+        waiting = count - Map.get(promised, key, 0),
+        waiting > 0,
+        into: %{},
+        do: {key, waiting}
+  end
+
+  @doc "The one that was put first of all who wait."
+  @spec oldest(t) :: {:ok, id} | :empty
+  def oldest(%__MODULE__{flows: flows}) when flows == %{}, do: :empty
+
+  def oldest(%__MODULE__{flows: flows}) do
+    {_number, id} = flows |> Enum.map(fn {_flow, ids} -> :gb_sets.smallest(ids) end) |> Enum.min()
+    {:ok, id}
   end
 
   @doc """

@@ -76,11 +76,14 @@ defmodule Koma.Queue.Server do
   end
 
   def handle_call(:depth, _from, state) do
-    # Monotonic times are often negative: no default, but nil for nobody.
-    oldest = state.since |> Map.values() |> Enum.min(fn -> nil end)
-    oldest_ms = if oldest, do: now() - oldest, else: 0
-    depth = %{jobs: Line.size(state.line), oldest_ms: oldest_ms, paused: state.paused}
-    {:reply, Map.put(depth, :keys, Line.by_key(state.line)), state}
+    depth = %{
+      jobs: Line.size(state.line),
+      oldest_ms: oldest_ms(state),
+      paused: state.paused,
+      keys: Line.by_key(state.line)
+    }
+
+    {:reply, depth, state}
   end
 
   def handle_call({:pause, paused}, _from, %{paused: paused} = state), do: {:reply, :ok, state}
@@ -246,6 +249,13 @@ defmodule Koma.Queue.Server do
     # A model node may be kept free for it.
     if Line.first_alone(state.line) == {:ok, id}, do: Scheduler.withdraw(state.family)
     %{state | line: Line.delete(state.line, id)} |> forget(id) |> tell_depth()
+  end
+
+  defp oldest_ms(state) do
+    case Line.oldest(state.line) do
+      {:ok, id} -> now() - Map.fetch!(state.since, id)
+      :empty -> 0
+    end
   end
 
   defp wait(state, id), do: %{state | since: Map.put(state.since, id, now())}

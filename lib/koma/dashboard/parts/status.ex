@@ -23,13 +23,14 @@ defmodule Koma.Dashboard.Parts.Status do
   def read(nil) do
     {uptime_ms, _since_last} = :erlang.statistics(:wall_clock)
     rows = Koma.ask(&ModelNode.Catalogue.rows/0, [])
+    queues = Koma.ask(fn -> queues() end, [])
 
     %{
       missing: missing(Koma.ready()),
-      waiting: Koma.ask(fn -> waiting() end, 0),
+      waiting: Enum.sum(for {_family, depth} <- queues, do: depth.jobs),
       running: rows |> Enum.map(&if(&1.stats, do: &1.stats.running, else: 0)) |> Enum.sum(),
       slots: rows |> Enum.map(& &1.spec.slots) |> Enum.sum(),
-      paused: Koma.ask(fn -> paused() end, []),
+      paused: for({family, %{paused: true}} <- queues, do: family),
       sockets: Registry.count(Socket.Handler.registry()),
       # In steps that do not change each time somebody looks.
       memory: 8 * @mib * round(:erlang.memory(:total) / (8 * @mib)),
@@ -43,9 +44,7 @@ defmodule Koma.Dashboard.Parts.Status do
   defp missing(:ok), do: []
   defp missing({:error, missing}), do: Enum.map(missing, & &1["node"])
 
-  defp waiting, do: Queue.families() |> Enum.map(&Queue.depth(&1, @queue_ms).jobs) |> Enum.sum()
-
-  defp paused do
-    for family <- Enum.sort(Queue.families()), Queue.depth(family, @queue_ms).paused, do: family
+  defp queues do
+    for family <- Enum.sort(Queue.families()), do: {family, Queue.depth(family, @queue_ms)}
   end
 end
