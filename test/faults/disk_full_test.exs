@@ -1,6 +1,8 @@
 defmodule Koma.Faults.DiskFullTest do
   use Koma.EdgeCase, async: false
 
+  import Koma.StoreSteps
+
   alias Koma.Store.Jobs
 
   @mebibyte 1024 * 1024
@@ -92,19 +94,4 @@ defmodule Koma.Faults.DiskFullTest do
 
   defp refused({202, _headers, _body}), do: nil
   defp refused(answer), do: answer
-
-  defp fill(path) do
-    {:ok, file} = :file.open(path, [:write, :raw])
-    fill_up(file, @mebibyte)
-    :ok = :file.close(file)
-  end
-
-  defp fill_up(_file, 0), do: :ok
-
-  defp fill_up(file, size) do
-    case :file.write(file, :binary.copy("x", size)) do
-      :ok -> fill_up(file, size)
-      {:error, :enospc} -> fill_up(file, div(size, 2))
-    end
-  end
 end

@@ -30,7 +30,7 @@ defmodule Koma.ClusterCase do
   end
 
   defp start_epmd do
-    port = free_port()
+    port = Koma.FreePort.take()
     command = "exec epmd -port #{port} -address 127.0.0.1 -relaxed_command_check"
     # The shell is there to be told when the test has died.
     script = "#{command} & pid=$!; read _line; kill $pid"
@@ -43,13 +43,6 @@ defmodule Koma.ClusterCase do
   defp connect(port) do
     with {:ok, socket} <- :gen_tcp.connect({127, 0, 0, 1}, port, []),
          do: {:ok, :gen_tcp.close(socket)}
-  end
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :ok = :gen_tcp.close(socket)
-    port
   end
 
   @doc "The names of a cluster of this test: no two tests have one in common."

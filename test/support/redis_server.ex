@@ -14,7 +14,7 @@ defmodule Koma.RedisServer do
   @spec start(Path.t(), [String.t()]) :: t
   def start(dir, arguments \\ []) do
     File.mkdir_p!(dir)
-    run(%__MODULE__{port: free_port(), dir: dir, arguments: arguments})
+    run(%__MODULE__{port: Koma.FreePort.take(), dir: dir, arguments: arguments})
   end
 
   @doc "Starts it again on the same port, with what is in its folder."
@@ -81,13 +81,6 @@ defmodule Koma.RedisServer do
     else
       _refused -> false
     end
-  end
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :ok = :gen_tcp.close(socket)
-    port
   end
 
   defp signal(os_pid, name) do

@@ -17,7 +17,7 @@ defmodule Koma.Cluster.Visit do
 
   alias Koma.{Cluster, Error, ModelNode, Scheduler, Store}
   alias Koma.Cluster.Transfer
-  alias Koma.Job.Outputs
+  alias Koma.Job.{Attempt, Outputs}
   alias Koma.Wire.Messages.{Done, Failed, Submit}
 
   @enforce_keys [:name, :submit, :job, :mode]
@@ -57,7 +57,7 @@ defmodule Koma.Cluster.Visit do
     state = %{state | node: node, ref: Process.monitor(node), phase: :inputs}
     owner = node(state.job)
     inputs = state.submit.inputs
-    {:noreply, task(state, fn -> inputs(inputs, owner) end)}
+    {:noreply, task(state, fn -> Attempt.inputs(inputs, &Transfer.ensure(&1, owner)) end)}
   end
 
   def handle_info(:refused, %{phase: :slot} = state) do
@@ -141,19 +141,6 @@ defmodule Koma.Cluster.Visit do
     fields = error |> Map.from_struct() |> Map.take([:code, :message, :field, :value, :bound])
     tell(state, struct!(Failed, Map.merge(fields, %{id: state.submit.id, scope: "job"})))
     {:stop, :normal, state}
-  end
-
-  defp inputs(ids, owner) do
-    Enum.reduce_while(ids, {:ok, %{}}, fn {name, id}, {:ok, found} ->
-      case Transfer.ensure(id, owner) do
-        {:ok, artifact} -> {:cont, {:ok, Map.put(found, name, input(artifact))}}
-        {:error, error} -> {:halt, {:error, %{error | field: "inputs.#{name}"}}}
-      end
-    end)
-  end
-
-  defp input(artifact) do
-    artifact |> Map.take([:path, :media_type, :bytes]) |> Map.put(:sha256, artifact.id)
   end
 
   defp outputs(done, dir, owner) do

@@ -17,7 +17,9 @@ defmodule Koma.Job.Attempt do
   @spec prepare(Record.t(), pos_integer, Lease.t(), previews? :: boolean) ::
           {:ok, Submit.t()} | {:error, Error.t()}
   def prepare(%Record{} = record, attempt, %Lease{peer: peer}, previews?) do
-    with {:ok, inputs} <- if(peer, do: {:ok, record.inputs}, else: inputs(record.inputs)) do
+    inputs = if peer, do: {:ok, record.inputs}, else: inputs(record.inputs, &fetch/1)
+
+    with {:ok, inputs} <- inputs do
       {:ok, submit(record, attempt, inputs, previews?)}
     end
   end
@@ -45,9 +47,14 @@ defmodule Koma.Job.Attempt do
     }
   end
 
-  defp inputs(ids) do
+  @doc "The inputs as a model node gets them, each by `fetch`; the error of the first that it lacks."
+  @spec inputs(
+          %{String.t() => artifact :: String.t()},
+          (String.t() -> {:ok, Artifacts.artifact()} | {:error, Error.t()})
+        ) :: {:ok, %{String.t() => map}} | {:error, Error.t()}
+  def inputs(ids, fetch) do
     Enum.reduce_while(ids, {:ok, %{}}, fn {name, id}, {:ok, found} ->
-      case fetch(id) do
+      case fetch.(id) do
         {:ok, artifact} -> {:cont, {:ok, Map.put(found, name, input(artifact))}}
         {:error, error} -> {:halt, {:error, %{error | field: "inputs.#{name}"}}}
       end

@@ -1,6 +1,8 @@
 defmodule Koma.Store.ConformanceTest do
   use Koma.CoreCase, async: false
 
+  import Koma.StoreSteps
+
   alias Koma.Job.{Followers, Record}
   alias Koma.{Options, RedisServer, Store}
   alias Koma.Store.Jobs
@@ -150,13 +152,4 @@ defmodule Koma.Store.ConformanceTest do
   end
 
   defp record(id), do: %Record{id: id, task: "toy.run", model: "toy", created_at: 1}
-
-  defp run(record, types) do
-    Enum.reduce(types, record, fn type, record ->
-      event = Record.event(record, type, %{"attempt" => 1, "node" => "toy-1"})
-      record = Record.apply(record, event)
-      assert Jobs.append(record, event) == :ok
-      record
-    end)
-  end
 end

@@ -1,6 +1,8 @@
 defmodule Koma.Store.DiskTest do
   use ExUnit.Case, async: false
 
+  import Koma.StoreSteps
+
   alias Koma.Job.Record
   alias Koma.Options
   alias Koma.Store.{Disk, Jobs, Memory}
@@ -102,21 +104,6 @@ defmodule Koma.Store.DiskTest do
     end
   end
 
-  defp fill(path) do
-    {:ok, file} = :file.open(path, [:write, :raw])
-    fill_up(file, 65_536)
-    :file.close(file)
-  end
-
-  defp fill_up(_file, 0), do: :ok
-
-  defp fill_up(file, size) do
-    case :file.write(file, :binary.copy("x", size)) do
-      :ok -> fill_up(file, size)
-      {:error, :enospc} -> fill_up(file, div(size, 2))
-    end
-  end
-
   defp start(dir, options \\ []) do
     defaults = [dir: dir, retention_jobs: 1_000, journal_bytes: 1_000_000]
     start_supervised!({Disk, Keyword.merge(defaults, options)}, restart: :temporary)
@@ -139,14 +126,5 @@ defmodule Koma.Store.DiskTest do
   defp record(id, size) do
     params = %{"prompt" => String.duplicate("x", size)}
     %Record{id: id, task: "toy.run", model: "toy", created_at: 1, params: params}
-  end
-
-  defp run(record, types) do
-    Enum.reduce(types, record, fn type, record ->
-      event = Record.event(record, type, %{"attempt" => 1, "node" => "toy-1"})
-      record = Record.apply(record, event)
-      assert Jobs.append(record, event) == :ok
-      record
-    end)
   end
 end
