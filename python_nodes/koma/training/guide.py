@@ -64,11 +64,11 @@ class Guide(nn.Module):
         return functional.cross_entropy(self.motions(later).float().flatten(0, 1), motion.flatten())
 
     def verdict_loss(self, read: Tensor, verdicts: Tensor) -> Tensor:
-        """Return the loss on the text model's states `[B, L, width]` at yes/no questions.
+        """Return the loss on the text model's states `[B, L, width]` at yes/no questions and their answers.
 
-        Every token of a question, from the asked word on the sooner the better, names the answer: `verdicts`
-        int64 `[B, L]` is 1 for yes, 0 for no, `NOT_ASKED` elsewhere. The answer alone, some tokens farther
-        on, teaches the comparison of words with what is seen far more slowly.
+        Every token names the answer, as well as it can: `verdicts` int64 `[B, L]` is 1 for yes, 0 for no,
+        `NOT_ASKED` elsewhere. The answer alone, some tokens behind the asked word, teaches the comparison of
+        words with what is seen far more slowly.
         """
         scores = self.verdicts(read).float().flatten(0, 1)
         return functional.cross_entropy(scores, verdicts.flatten(), ignore_index=NOT_ASKED)

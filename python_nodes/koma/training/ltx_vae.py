@@ -102,23 +102,22 @@ class LTXVAERun(Run):
         frames = (self.frames - 1) // TEMPORAL_RATIO + 1
         shape = (self.batch, self.vae.config.latent_channels, frames, *grid)
         noise = torch.randn(shape, generator=generator, device=pixels.device)
-        error, kl = self.reconstruct(pixels, noise)
-        weighted = error * self.weights(batch, clips)
-        absolute, squared = weighted.abs().mean(), weighted.square().mean()
-        loss = (
-            absolute + SQUARED_WEIGHT * squared + GRADIENT_WEIGHT * gradient_loss(weighted) + KL_WEIGHT * kl
-        )
-        return loss, {"psnr": -10 * torch.log10(error.detach().square().mean() / 4), "kl": kl.detach()}
+        weights = self.weights(batch, clips)
+        absolute, squared, gradient, kl, plain = self.reconstruct(pixels, noise, weights)
+        loss = absolute + SQUARED_WEIGHT * squared + GRADIENT_WEIGHT * gradient + KL_WEIGHT * kl
+        return loss, {"psnr": -10 * torch.log10(plain.detach() / 4), "kl": kl.detach()}
 
-    def _reconstruct(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Error of the pixels [B, 3, F, H, W], and the KL of the latents."""
+    def _reconstruct(self, pixels: Tensor, noise: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+        """Weighted absolute, squared and gradient error, the KL, and the squared error without weights."""
         moments = self.vae.encoder(pixels).float()
         mean, logvar = moments.chunk(2, dim=1)
         logvar = logvar.clamp(-30, 20)
         latents = mean + torch.exp(0.5 * logvar) * noise
         error = self.vae.decoder(latents).float() - pixels
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return error, kl
+        weighted = error * weights
+        absolute, squared = weighted.abs().mean(), weighted.square().mean()
+        return absolute, squared, gradient_loss(weighted), kl, error.square().mean()
 
     def sheet(self, path: Path) -> None:
         """Held-out clips over their reconstructions, moving, and their first frames as an image."""

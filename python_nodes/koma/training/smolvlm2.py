@@ -132,7 +132,7 @@ class SmolVLM2Run(Run):
             self.model, chat.ids, pixels, chat.at_pictures, chat.mask, chat.positions
         )
         loss = answer_loss(logits, chat.labels)
-        weight = self.guide_weight()
+        weight = GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
         if weight:
             times = torch.tensor((0.0,) if medium == "image" else timing.places)
             guided = self.guide(*seen, scenes, times) + self.guide.verdict_loss(read, chat.verdicts)
@@ -140,10 +140,6 @@ class SmolVLM2Run(Run):
                 guided = guided + self.guide.motion_loss(read[:, chat.at_pictures], scenes, len(times))
             return loss + weight * guided, {medium: loss.detach(), "guide": guided.detach()}
         return loss, {medium: loss.detach()}
-
-    def guide_weight(self) -> float:
-        """Return the weight of the guide's loss now."""
-        return GUIDE_WEIGHT * max(0.0, 1 - self.progress / GUIDED)
 
     def _eyes_loss(
         self, step: int, rng: np.random.Generator, generator: torch.Generator

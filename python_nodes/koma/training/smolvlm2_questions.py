@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,8 +63,8 @@ class SmolVLM2QuestionsRun(SmolVLM2Run):
         self.lr = SMALL_LR
         self.turns = self.turns_of_images = TURNS
         self.chunk = 16 if tiny else CHUNK
-        self._number = -1
-        self._seen: Seen | None = None
+        self.seen = lru_cache(maxsize=1)(self._encode)
+        """A chunk of encoded scenes by its number, the same whenever it is asked for."""
 
     def build(self, device: torch.device) -> None:
         """Make model and renderer; the eyes are not trained."""
@@ -98,12 +99,6 @@ class SmolVLM2QuestionsRun(SmolVLM2Run):
             asked += checks(scene, rng, medium)
         chosen = [plain[i] for i in rng.permutation(len(plain))[: TURNS - CHECKED - 1]]
         return [description(scene, rng, medium), *chosen, *asked[:CHECKED]]
-
-    def seen(self, number: int) -> Seen:
-        """Chunk `number` of encoded scenes, the same whenever it is asked for; the latest one is kept."""
-        if self._seen is None or number != self._number:
-            self._number, self._seen = number, self._encode(number)
-        return self._seen
 
     @torch.no_grad()
     def _encode(self, number: int) -> Seen:

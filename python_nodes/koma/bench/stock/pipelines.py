@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -28,19 +28,28 @@ class Pipeline(Protocol):
         ...
 
 
-class Amused:
-    """``AmusedPipeline``."""
+class Diffusers:
+    """A pipeline of diffusers, by the name of its class."""
+
+    name: ClassVar[str]
 
     def __init__(self, folder: Path, results: Path) -> None:
-        from diffusers import AmusedPipeline
+        import diffusers
 
-        self._pipeline: Any = AmusedPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        stock: Any = getattr(diffusers, self.name)
+        self._pipeline: Any = stock.from_pretrained(folder, torch_dtype=torch.float32)
         self._pipeline.set_progress_bar_config(disable=True)
         self._results = results
 
     def key(self, request: Request) -> Hashable:
         """One call has one number of steps."""
         return request.params["steps"]
+
+
+class Amused(Diffusers):
+    """``AmusedPipeline``."""
+
+    name = "AmusedPipeline"
 
     def run(self, requests: Sequence[Request]) -> None:
         """Paint and write."""
@@ -56,19 +65,10 @@ class Amused:
             image.save(self._results / f"{number}.png")
 
 
-class LtxVideo:
+class LtxVideo(Diffusers):
     """``LTXPipeline``."""
 
-    def __init__(self, folder: Path, results: Path) -> None:
-        from diffusers import LTXPipeline
-
-        self._pipeline: Any = LTXPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-        self._pipeline.set_progress_bar_config(disable=True)
-        self._results = results
-
-    def key(self, request: Request) -> Hashable:
-        """One call has one number of steps."""
-        return request.params["steps"]
+    name = "LTXPipeline"
 
     def run(self, requests: Sequence[Request]) -> None:
         """Film and write."""
