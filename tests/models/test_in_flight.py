@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from koma.models import registry
 from koma.models.media import encode as media
 from koma.models.media import video
 from koma.port.messages import Done, Failed, InputRef, Progress, Submit, Token
-from koma.runtime.runner import InputFile, Output, State
+from koma.runtime.runner import InputFile, Output, Request, State
 from koma.testing.conformance import check_runner, same_bytes
 from koma.testing.scripted import RunningEngine
 
@@ -33,21 +34,31 @@ JOBS: dict[str, list[dict[str, Any]]] = {
 
 
 class Gate:
-    """Lets forwards of a runner through one by one, and remembers who took part in which."""
+    """Lets forwards of a runner through one by one, and remembers who was prepared and who took part."""
 
     def __init__(self, runner: Any) -> None:
         self.forwards: list[list[str]] = []
         self.states: dict[str, Any] = {}
         self._permits = threading.Semaphore(0)
         self._opened = 0
-        self._step = runner.step
-        runner.step = self._gated
+        self._prepared: dict[str, threading.Event] = defaultdict(threading.Event)
+        self._step, self._prepare = runner.step, runner.prepare
+        runner.step, runner.prepare = self._gated, self._noted
 
     def open(self, forwards: int) -> None:
         """Allow so many forwards in all."""
         while self._opened < forwards:
             self._opened += 1
             self._permits.release()
+
+    def wait_until_prepared(self, job: str) -> None:
+        """Return when a job can take part in the next forward that is put together."""
+        assert self._prepared[job].wait(timeout=20), f"{job} was never prepared"
+
+    def _noted(self, request: Request) -> State:
+        state = self._prepare(request)
+        self._prepared[request.id].set()
+        return state
 
     def _gated(self, states: Sequence[State]) -> None:
         assert self._permits.acquire(timeout=20), "nobody opened the gate"
@@ -119,7 +130,7 @@ def test_jobs_of_12_8_5_steps_arriving_at_0_3_5_take_at_most_13_forwards_and_equ
             if arrival:
                 engine.wait_for(Progress, "a", phase="step", step=arrival)
             _submit(engine, family, name, JOBS[family][k], inputs[k])
-            engine.wait_for(Progress, name, phase="prepare")
+            gate.wait_until_prepared(name)
         gate.open(20)
         done = engine.wait_for_all(Done, names)
     assert len(gate.forwards) <= 13
