@@ -12,7 +12,7 @@ defmodule Koma.Access do
   use Supervisor
 
   alias Koma.Access.{Holds, Key, Keys, Limits, Policy, Refusal, Usage}
-  alias Koma.{Caller, Error, Options, Queue, Telemetry}
+  alias Koma.{Caller, Error, Options, Queue, Secret, Telemetry}
   alias Koma.Store.Owners
 
   @unlimited Enum.reduce(Limits.documented(), %Limits{}, fn {name, _default, _unit, _meaning},
@@ -206,6 +206,7 @@ defmodule Koma.Access do
 
   @impl Supervisor
   def init(options) do
+    :ok = Secret.load(options)
     Supervisor.init([{Usage, options}, {Keys, options}], strategy: :one_for_one)
   end
 end

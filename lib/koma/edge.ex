@@ -19,8 +19,6 @@ defmodule Koma.Edge do
 
   @impl true
   def init(%Koma.Options{} = options) do
-    :ok = Koma.Live.Secret.load(options)
-
     children = [
       Koma.Pipeline.Followers,
       {Koma.Pipeline.Supervisor, options},

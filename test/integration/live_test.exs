@@ -4,7 +4,8 @@ defmodule Koma.LiveTest do
 
   alias Koma.CoreCase
   alias Koma.Dashboard.Sampler
-  alias Koma.Live.{Secret, Session, Token}
+  alias Koma.Live.{Session, Token}
+  alias Koma.Secret
 
   # The page is told of states that last, five times a second at most: loading takes that long here.
   @slow %{options: %{"load_ms" => 1000}}
@@ -285,14 +286,38 @@ defmodule Koma.LiveTest do
     port = start_server(dir)
     page = open(port)
     join(port, page)
-    :ok = stop_edge()
-    :ok = stop_core()
-    :persistent_term.erase(Secret)
-    {_socket, rendered} = join(start_server(dir), page)
+    {_socket, rendered} = join(restart_server(dir), page)
 
     assert Enum.any?(rendered, fn {_, html} ->
              is_binary(html) and html =~ ~s(data-node="toy-1")
            end)
+  end
+
+  test "whoever has logged in stays so over a restart of the server; a key that was replaced meanwhile is out",
+       %{dir: dir} do
+    keys = key("boss", "roles=operator")
+    port = start_server(dir, keys: keys)
+    {200, headers, html} = http(port, "GET", "/dashboard/login")
+    {303, headers, ""} = login(port, headers, html, secret("boss"))
+    page = open(port, "/dashboard", [{"cookie", cookie(headers)}])
+    join(port, page)
+
+    port = restart_server(dir, keys: keys)
+    join(port, page)
+    assert {200, _, _} = http(port, "GET", "/dashboard", [{"cookie", page.cookie}])
+
+    port = restart_server(dir, keys: key("other", "roles=operator"))
+    assert {303, _, _} = http(port, "GET", "/dashboard", [{"cookie", page.cookie}])
+  end
+
+  # Nothing is left in the memory of the server.
+  defp restart_server(dir, overrides \\ []) do
+    :ok = stop_edge()
+    :ok = stop_core()
+    :ok = stop_supervised!(Koma.Access)
+    for {{Secret, _} = key, _} <- :persistent_term.get(), do: :persistent_term.erase(key)
+    start_supervised!({Koma.Access, CoreCase.options(dir, overrides)})
+    start_server(dir, overrides)
   end
 
   # What a browser does.

@@ -1,7 +1,7 @@
 defmodule Koma.Access.Keyring do
   @moduledoc """
   The keys, found by a secret in constant time, by construction: the secret is hashed, the hash is
-  keyed with a random `blind` of this start of the server, and that is looked up. How long the
+  keyed with the random `blind` of this server (`Koma.Secret`), and that is looked up. How long the
   look-up takes depends on a value that nobody outside can compute, so it tells nothing of the
   digests that are stored; what is found is compared in constant time. Pure.
   """

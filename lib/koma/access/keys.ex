@@ -11,17 +11,18 @@ defmodule Koma.Access.Keys do
   require Logger
 
   alias Koma.Access.{KeyFile, Policy}
-  alias Koma.Options
+  alias Koma.{Options, Secret}
 
   @look_ms 2_000
   @policy {__MODULE__, :policy}
-  @blind {__MODULE__, :blind}
+  # Of a policy that nobody will ask.
+  @no_blind <<0::256>>
   # Write permission of the group and of others.
   @writable 0o022
 
   @doc "Reads the keys, without further effect: why the server must not start, if it must not."
   @spec check(Options.t()) :: :ok | {:error, String.t()}
-  def check(options), do: with({:ok, _policy} <- first(options), do: :ok)
+  def check(options), do: with({:ok, _policy} <- first(options, @no_blind), do: :ok)
 
   @doc "Reads the keys. Raises `ArgumentError` where `check/1` has something to say."
   @spec start_link(Options.t()) :: GenServer.on_start()
@@ -42,7 +43,7 @@ defmodule Koma.Access.Keys do
     # Looked at before it is read: a change in between is seen by the next look.
     stat = stat(options.keys_file)
 
-    case first(options) do
+    case first(options, Secret.key(:access)) do
       {:ok, policy} ->
         :persistent_term.put(@policy, policy)
         announce(options, policy)
@@ -54,8 +55,8 @@ defmodule Koma.Access.Keys do
   end
 
   # To begin with, somebody must be able to get in.
-  defp first(options) do
-    with {:ok, %Policy{keyring: %{keys: keys}}} when map_size(keys) == 0 <- load(options),
+  defp first(options, blind) do
+    with {:ok, %Policy{keyring: %{keys: keys}}} when map_size(keys) == 0 <- load(options, blind),
          do: {:error, "no API key is in KOMA_KEYS or KOMA_KEYS_FILE"}
   end
 
@@ -86,7 +87,7 @@ defmodule Koma.Access.Keys do
   # An error is told once for each state of the file.
   defp change(%{options: options} = state) do
     stat = stat(options.keys_file)
-    {replace(load(options)), %{state | seen: stat, loaded: stat}}
+    {replace(load(options, Secret.key(:access))), %{state | seen: stat, loaded: stat}}
   end
 
   defp replace({:ok, policy}) do
@@ -100,18 +101,10 @@ defmodule Koma.Access.Keys do
     {:error, reason}
   end
 
-  defp load(options) do
+  defp load(options, blind) do
     if Policy.keys?(options),
-      do: with({:ok, keys} <- read(options), do: {:ok, Policy.with_keys(keys, blind())}),
+      do: with({:ok, keys} <- read(options), do: {:ok, Policy.with_keys(keys, blind)}),
       else: Policy.without_keys(options)
-  end
-
-  # The same for the life of the BEAM, so that credentials outlive this process.
-  defp blind do
-    with nil <- :persistent_term.get(@blind, nil) do
-      :persistent_term.put(@blind, :crypto.strong_rand_bytes(32))
-      blind()
-    end
   end
 
   defp read(%Options{keys: keys, keys_file: file}) do

@@ -1,13 +1,12 @@
 defmodule Koma.Live.Token do
   @moduledoc """
   Signed values in the hands of browsers: what they say, when it was said, and an HMAC-SHA-256 over
-  both with the key of this server (`Koma.Live.Secret`). They are signed, not encrypted.
+  both with the key of this server (`Koma.Secret`). They are signed, not encrypted.
 
   A token for one purpose is none for another.
   """
 
-  alias Koma.JSON
-  alias Koma.Live.Secret
+  alias Koma.{JSON, Secret}
 
   @type purpose :: :cookie | :page | :csrf
 
@@ -44,7 +43,7 @@ defmodule Koma.Live.Token do
   def proven?(purpose, value, proof), do: is_binary(proof) and same?(proof, proof(purpose, value))
 
   defp mac(purpose, text) do
-    :crypto.mac(:hmac, :sha256, Secret.get(), [Atom.to_string(purpose), 0, text])
+    :crypto.mac(:hmac, :sha256, Secret.key(:live), [Atom.to_string(purpose), 0, text])
   end
 
   # In a time that does not tell how much of it fits.

@@ -66,9 +66,10 @@ defmodule Koma.Access.KeysTest do
           {[keys: key("a") <> key("a")], "two lines"},
           {[bind: "0.0.0.0"], "without API keys"}
         ] do
-      assert {:error, message} = Access.check(Options.new!(options))
+      options = Options.new!([secret: "of a test"] ++ options)
+      assert {:error, message} = Access.check(options)
       assert message =~ words
-      assert {:error, reason} = start_supervised({Access, Options.new!(options)})
+      assert {:error, reason} = start_supervised({Access, options})
       assert inspect(reason) =~ words
     end
   end
@@ -104,7 +105,7 @@ defmodule Koma.Access.KeysTest do
 
   defp start(options) do
     _earlier = stop_supervised(Access)
-    start_supervised!({Access, Options.new!(options)})
+    start_supervised!({Access, Options.new!([secret: "of a test"] ++ options)})
   end
 
   defp look do

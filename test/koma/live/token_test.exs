@@ -1,8 +1,8 @@
 defmodule Koma.Live.TokenTest do
   use ExUnit.Case, async: false
 
-  alias Koma.Live.{Secret, Token}
-  alias Koma.Options
+  alias Koma.Live.Token
+  alias Koma.{Options, Secret}
 
   setup do
     dir = Path.join(System.tmp_dir!(), "koma-token-#{System.unique_integer([:positive])}")
