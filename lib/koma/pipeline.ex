@@ -9,11 +9,11 @@ defmodule Koma.Pipeline do
 
   @doc "Checks, stores and starts a pipeline: when this returns `{:ok, pipeline}` it will be answered."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
-  def submit(request, %Caller{key: key}) do
+  def submit(request, %Caller{key: key} = caller) do
     with {:ok, graph} <- Graph.new(request, tasks()),
          record = Record.new(Files.new_id(), key, graph),
          :ok <- Files.accept(record) do
-      :ok = Koma.Pipeline.Supervisor.start(record.id)
+      :ok = Koma.Pipeline.Supervisor.start(record.id, caller.process || self())
       {:ok, live(record.id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
     end
   end
@@ -74,7 +74,7 @@ defmodule Koma.Pipeline do
     :ok = Cluster.unfollow(id)
     :ok = Followers.leave(id)
     # Whatever its process was sending, it has sent before it answers this.
-    with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.get/1)
+    with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.leave/1)
     Followers.forget(id)
   end
 
@@ -120,7 +120,7 @@ defmodule Koma.Pipeline do
       stored.(record, events)
     else
       # Its process died and is being started again.
-      :ok = Koma.Pipeline.Supervisor.start(id)
+      :ok = Koma.Pipeline.Supervisor.start(id, nil)
       live(id, ask, stored)
     end
   end

@@ -29,6 +29,16 @@ defmodule Koma.HTTP.Body do
     end
   end
 
+  @doc """
+  The request of a job or pipeline. Who asks over HTTP may poll: unlike a socket, nobody has to stay for it to
+  go on, unless the request says so.
+  """
+  @spec work(:cowboy_req.req()) :: {:ok, map, :cowboy_req.req()} | {:error, Error.t()}
+  def work(req) do
+    with {:ok, request, req} <- json_object(req),
+         do: {:ok, Map.put_new(request, "on_disconnect", "keep"), req}
+  end
+
   @doc "Refuses a body that announces more than `limit` bytes before any of it is read."
   @spec check_length(:cowboy_req.req(), pos_integer) :: :ok | {:error, Error.t()}
   def check_length(req, limit) do

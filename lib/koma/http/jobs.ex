@@ -23,9 +23,9 @@ defmodule Koma.HTTP.Jobs do
   @impl true
   def handle(:collection, "POST", req, caller) do
     with {:ok, %{"wait" => wait}} <- Params.check(query(req), @submit),
-         {:ok, request, req} <- Body.json_object(req),
+         {:ok, request, req} <- Body.work(req),
          :ok <- hold(wait, caller),
-         {:ok, job} <- Koma.submit(kept(request), caller) do
+         {:ok, job} <- Koma.submit(request, caller) do
       if wait == "true", do: wait(job["id"], req, caller), else: {:ok, accepted(req, job)}
     end
   end
@@ -45,9 +45,6 @@ defmodule Koma.HTTP.Jobs do
 
   def handle(:item, _get, req, caller), do: read(req, caller)
   def handle(:events, "GET", req, caller), do: EventStream.serve(:job, req, caller)
-
-  # Who asks over HTTP may poll: unlike a socket, nobody has to stay for the job to go on.
-  defp kept(request), do: Map.put_new(request, "on_disconnect", "keep")
 
   defp cancel(req, caller) do
     with :ok <- Koma.cancel(id(req), caller), do: read(req, caller)

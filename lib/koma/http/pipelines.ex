@@ -13,7 +13,7 @@ defmodule Koma.HTTP.Pipelines do
 
   @impl true
   def handle(:collection, "POST", req, caller) do
-    with {:ok, request, req} <- Body.json_object(req),
+    with {:ok, request, req} <- Body.work(req),
          {:ok, pipeline} <- Pipeline.submit(request, caller) do
       headers = %{"location" => "/v1/pipelines/#{pipeline["id"]}"}
       {:ok, Reply.json(req, 202, pipeline, headers)}

@@ -1,15 +1,13 @@
 defmodule Koma.Job.Audience do
   @moduledoc """
-  Whether anybody still wants a job: the process that submitted it and those that follow it, each
-  monitored by the calling job process. When the last one goes, a timer starts; when it ends and
-  nobody has come, the job is to be cancelled (`{:absent, timer}` in the mailbox).
+  Whether anybody still wants a job, or a pipeline: the process that submitted it and those that follow
+  it, each monitored by the calling process of the job. When the last one goes, a timer starts; when it
+  ends and nobody has come, the job is to be cancelled (`{:absent, timer}` in the mailbox).
 
-  That is so for interactive jobs with `on_disconnect` `cancel`; for others nothing is watched. A
-  job that goes on after a restart has lost its audience through no fault of theirs: it is only
+  That is so for interactive jobs and for pipelines with `on_disconnect` `cancel`; for others nothing is
+  watched. What goes on after a restart has lost its audience through no fault of theirs: it is only
   cancelled once somebody has come back and gone again.
   """
-
-  alias Koma.Job.Record
 
   defstruct grace_ms: nil, members: %{}, timer: nil
 
@@ -20,15 +18,15 @@ defmodule Koma.Job.Audience do
           timer: reference | nil
         }
 
-  @doc "The audience of a job, with its followers so far and, if it is known, its submitter."
-  @spec new(Record.t(), non_neg_integer, pid | nil, [pid]) :: t
-  def new(%Record{priority: "interactive", on_disconnect: "cancel"}, grace_ms, submitter, pids) do
+  @doc "An audience, of the followers so far and, if it is known, the submitter; of nobody if not `watched?`."
+  @spec new(watched? :: boolean, grace_ms :: non_neg_integer, pid | nil, [pid]) :: t
+  def new(false, _grace_ms, _submitter, _pids), do: %__MODULE__{}
+
+  def new(true, grace_ms, submitter, pids) do
     audience = %__MODULE__{grace_ms: grace_ms}
     audience = if submitter, do: add(audience, :submitter, submitter), else: audience
     Enum.reduce(pids, audience, &follow(&2, &1))
   end
-
-  def new(%Record{}, _grace_ms, _submitter, _pids), do: %__MODULE__{}
 
   @doc "A process follows the job; twice is the same as once."
   @spec follow(t, pid) :: t

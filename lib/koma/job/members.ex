@@ -26,7 +26,8 @@ defmodule Koma.Job.Members do
   def add(members, %Record{id: id} = record, submitter) do
     :ok = start_deadline(record)
     tell_untold(id)
-    audience = Audience.new(record, Options.get().absence_ms, submitter, Followers.pids(id))
+    watched? = record.priority == "interactive" and record.on_disconnect == "cancel"
+    audience = Audience.new(watched?, Options.get().absence_ms, submitter, Followers.pids(id))
     Map.put(members, id, %Member{record: record, audience: audience})
   end
 

@@ -25,6 +25,10 @@ defmodule Koma.Pipeline.Followers do
   @spec leave(String.t()) :: :ok
   def leave(id), do: Registry.unregister(__MODULE__, id)
 
+  @doc "The processes that follow it."
+  @spec pids(String.t()) :: [pid]
+  def pids(id), do: for({pid, nil} <- Registry.lookup(__MODULE__, id), do: pid)
+
   @doc "Tells everybody of a stored event."
   @spec tell(String.t(), Event.t()) :: :ok
   def tell(id, %Event{} = event) do
@@ -68,8 +72,6 @@ defmodule Koma.Pipeline.Followers do
   end
 
   defp tell_all(pids, message), do: Enum.each(pids, &send(&1, message))
-
-  defp pids(id), do: for({pid, nil} <- Registry.lookup(__MODULE__, id), do: pid)
 
   defp keeps_up?(pid) do
     case Process.info(pid, :message_queue_len) do

@@ -17,7 +17,8 @@ defmodule Koma.Pipeline.Graph do
     "pipeline" => {:string, nil},
     "stages" => {:list, nil},
     "inputs" => {:object, %{}},
-    "params" => {:object, %{}}
+    "params" => {:object, %{}},
+    "on_disconnect" => {{:one_of, ~w(cancel keep)}, "cancel"}
   }
   @stage %{
     "name" => {:string, :required},
@@ -28,10 +29,13 @@ defmodule Koma.Pipeline.Graph do
   }
 
   @enforce_keys [:stages, :inputs]
-  defstruct [:stages, :inputs]
+  defstruct [:stages, :inputs, on_disconnect: "cancel"]
 
-  @typedoc "`stages` are in an order in which they could run one after another."
-  @type t :: %__MODULE__{stages: [Stage.t()], inputs: map}
+  @typedoc """
+  `stages` are in an order in which they could run one after another; `on_disconnect` says what becomes of it
+  when nobody follows it any more, `cancel` or `keep`.
+  """
+  @type t :: %__MODULE__{stages: [Stage.t()], inputs: map, on_disconnect: String.t()}
 
   @typedoc "Known tasks with the names of their outputs; nil where tasks are not to be checked."
   @type tasks :: %{String.t() => [String.t()]} | nil
@@ -51,7 +55,8 @@ defmodule Koma.Pipeline.Graph do
          {:ok, stages} <- each(stages, &link(&1, stages, request["inputs"], tasks)),
          :ok <- check_inputs_used(stages, request["inputs"]),
          {:ok, ordered} <- order(stages) do
-      {:ok, %__MODULE__{stages: ordered, inputs: request["inputs"]}}
+      %{"inputs" => inputs, "on_disconnect" => on_disconnect} = request
+      {:ok, %__MODULE__{stages: ordered, inputs: inputs, on_disconnect: on_disconnect}}
     end
   end
 

@@ -11,14 +11,17 @@ defmodule Koma.Pipeline.Server do
   tried again for ten minutes; other refusals fail the stage. A stage that needs a failed one
   fails with `stage_failed`; those that do not, go on. (A process that dies between the submission of
   a job and its first event submits it again; the first one runs and nobody waits for it.)
+
+  A pipeline with `on_disconnect` `cancel` that nobody wants any more (`Koma.Job.Audience`) is cancelled; its
+  jobs are not watched, as it is the pipeline that waits for them.
   """
 
   use GenServer, restart: :transient
 
   require Logger
 
-  alias Koma.{Caller, Error, Follower, Telemetry}
-  alias Koma.Job.Event
+  alias Koma.{Caller, Error, Follower, Options, Telemetry}
+  alias Koma.Job.{Audience, Event}
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Stage}
   alias Koma.Store.Artifacts
 
@@ -29,23 +32,36 @@ defmodule Koma.Pipeline.Server do
   # Taken up more often than this without ending, a pipeline is what breaks its process.
   @max_starts 20
 
-  @enforce_keys [:record, :events, :file]
-  defstruct [:record, :events, :file, timer: nil, previews: %{}, jobs: %{}, refused_since: %{}]
+  @enforce_keys [:record, :events, :file, :audience]
+  defstruct [
+    :record,
+    :events,
+    :file,
+    :audience,
+    timer: nil,
+    previews: %{},
+    jobs: %{},
+    refused_since: %{}
+  ]
 
   @type t :: %__MODULE__{
           record: Record.t(),
           events: newest_first :: [Event.t()],
           file: :file.fd(),
+          audience: Audience.t(),
           timer: reference | nil,
           previews: %{(stage :: String.t()) => Koma.Job.Preview.t()},
           jobs: %{(job :: String.t()) => stage :: String.t()},
           refused_since: %{(stage :: String.t()) => ms :: integer}
         }
 
-  @doc "Starts the process of a stored pipeline; `:ignore` if it has ended."
-  @spec start_link(String.t()) :: GenServer.on_start()
-  def start_link(id) do
-    GenServer.start_link(__MODULE__, id, name: {:via, Registry, {@registry, id}})
+  @doc """
+  Starts the process of a stored pipeline, which `submitter` wants, if that is known; `:ignore` if it has
+  ended.
+  """
+  @spec start_link({String.t(), submitter :: pid | nil}) :: GenServer.on_start()
+  def start_link({id, submitter}) do
+    GenServer.start_link(__MODULE__, {id, submitter}, name: {:via, Registry, {@registry, id}})
   end
 
   @doc "The pipeline as clients see it."
@@ -56,12 +72,19 @@ defmodule Koma.Pipeline.Server do
   @spec cancel(pid) :: :ok
   def cancel(pipeline), do: GenServer.call(pipeline, :cancel, :infinity)
 
-  @doc "The pipeline, its events after `seq`, and the latest preview of each running stage."
+  @doc """
+  The pipeline, its events after `seq`, and the latest preview of each running stage: the calling process
+  follows it from now on.
+  """
   @spec catch_up(pid, non_neg_integer) :: {map, [Event.t()], [Follower.preview()]}
   def catch_up(pipeline, seq), do: GenServer.call(pipeline, {:catch_up, seq})
 
+  @doc "The calling process follows it no longer; what was sent to it, was sent before."
+  @spec leave(pid) :: :ok
+  def leave(pipeline), do: GenServer.call(pipeline, :leave)
+
   @impl true
-  def init(id) do
+  def init({id, submitter}) do
     {:ok, record, events} = Files.read(id)
     # A process that died may have stored it and not told it; who knows it, skips it.
     if events != [], do: Followers.tell(id, List.last(events))
@@ -70,7 +93,9 @@ defmodule Koma.Pipeline.Server do
       :ignore
     else
       file = Files.open(id)
-      state = %__MODULE__{record: record, events: Enum.reverse(events), file: file}
+      events = Enum.reverse(events)
+      audience = audience(record, submitter)
+      state = %__MODULE__{record: record, events: events, file: file, audience: audience}
       store(state, Files.taken_up(file))
       {:ok, state, {:continue, :resume}}
     end
@@ -96,16 +121,18 @@ defmodule Koma.Pipeline.Server do
   @impl true
   def handle_call(:get, _from, state), do: {:reply, Record.to_map(state.record), state}
 
-  def handle_call({:catch_up, seq}, _from, state) do
+  def handle_call(:leave, {pid, _tag}, state) do
+    {:reply, :ok, %__MODULE__{state | audience: Audience.leave(state.audience, pid)}}
+  end
+
+  def handle_call({:catch_up, seq}, {pid, _tag}, state) do
+    state = %__MODULE__{state | audience: Audience.follow(state.audience, pid)}
     missed = state.events |> Enum.take_while(&(&1.seq > seq)) |> Enum.reverse()
     {:reply, {Record.to_map(state.record), missed, Map.to_list(state.previews)}, state}
   end
 
   def handle_call(:cancel, from, state) do
-    error = Error.new("cancelled", "The pipeline was cancelled.")
-    state = emit(state, "cancelled", Error.to_map(error))
-    # Jobs that cannot be reached now run to their end; nobody waits for them any more.
-    Enum.each(state.jobs, fn {job, _stage} -> Koma.cancel(job, caller(state)) end)
+    state = give_up(state, "The pipeline was cancelled.")
     GenServer.reply(from, :ok)
     finish(state)
   end
@@ -126,6 +153,22 @@ defmodule Koma.Pipeline.Server do
     {:noreply, state}
   end
 
+  def handle_info({:DOWN, ref, :process, _pid, _reason}, state) do
+    case Audience.down(state.audience, ref) do
+      {:ok, audience} -> {:noreply, %__MODULE__{state | audience: audience}}
+      :unknown -> {:noreply, state}
+    end
+  end
+
+  def handle_info({:absent, timer}, state) do
+    if Audience.absent?(state.audience, timer) do
+      message = "Nobody followed the pipeline for #{state.audience.grace_ms} ms."
+      state |> give_up(message) |> finish()
+    else
+      {:noreply, state}
+    end
+  end
+
   def handle_info({:follow, name, job}, state), do: state |> follow(name, job) |> advance()
   def handle_info(_message, state), do: {:noreply, state}
 
@@ -139,7 +182,7 @@ defmodule Koma.Pipeline.Server do
     |> Enum.filter(&is_binary/1)
     |> Enum.each(&Artifacts.renew(&1, record.key))
 
-    pause_ms = max(div(Koma.Options.get().grace_ms, 3), 1_000)
+    pause_ms = max(div(Options.get().grace_ms, 3), 1_000)
     _timer = Process.send_after(self(), :renew_artifacts, pause_ms)
     :ok
   catch
@@ -171,10 +214,17 @@ defmodule Koma.Pipeline.Server do
     end
   end
 
+  defp give_up(state, message) do
+    state = emit(state, "cancelled", Error.to_map(Error.new("cancelled", message)))
+    # Jobs that cannot be reached now run to their end; nobody waits for them any more.
+    Enum.each(state.jobs, fn {job, _stage} -> Koma.cancel(job, caller(state)) end)
+    state
+  end
+
   defp finish(state) do
     # This one counts as live: whoever waits for its end shall find it.
     live = MapSet.new(Koma.Pipeline.Supervisor.live())
-    :ok = Files.prune(max(Koma.Options.get().retention_jobs - 1, 0), live)
+    :ok = Files.prune(max(Options.get().retention_jobs - 1, 0), live)
     measured = %{duration_ms: System.system_time(:millisecond) - state.record.created_at}
     Telemetry.execute([:koma, :pipeline, :ended], measured, Map.take(state.record, [:id, :state]))
     {:stop, :normal, state}
@@ -280,6 +330,11 @@ defmodule Koma.Pipeline.Server do
   defp preview(state, name, preview) do
     :ok = Followers.show(id(state), name, preview)
     %__MODULE__{state | previews: Map.put(state.previews, name, preview)}
+  end
+
+  defp audience(%Record{id: id, graph: graph}, submitter) do
+    watched? = graph.on_disconnect == "cancel"
+    Audience.new(watched?, Options.get().absence_ms, submitter, Followers.pids(id))
   end
 
   defp id(state), do: state.record.id

@@ -20,10 +20,10 @@ defmodule Koma.Pipeline.Supervisor do
   @spec start_link(Koma.Options.t()) :: Supervisor.on_start()
   def start_link(options), do: Supervisor.start_link(__MODULE__, options, name: __MODULE__)
 
-  @doc "Starts the process of a stored pipeline."
-  @spec start(String.t()) :: :ok
-  def start(id) do
-    case DynamicSupervisor.start_child(@servers, {Server, id}) do
+  @doc "Starts the process of a stored pipeline; `submitter` is the process that wants it, if it is known."
+  @spec start(String.t(), submitter :: pid | nil) :: :ok
+  def start(id, submitter) do
+    case DynamicSupervisor.start_child(@servers, {Server, {id, submitter}}) do
       {:ok, _pid} -> :ok
       # Ended, or started by somebody else.
       :ignore -> :ok
@@ -66,7 +66,7 @@ defmodule Koma.Pipeline.Supervisor do
           do: id
 
     if unfinished != [], do: Logger.info("#{length(unfinished)} stored pipelines go on")
-    Enum.each(unfinished, &start/1)
+    Enum.each(unfinished, &start(&1, nil))
     Files.prune(keep, MapSet.new(unfinished))
   end
 end

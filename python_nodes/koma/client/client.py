@@ -128,12 +128,18 @@ class Client:
         pipeline: str | Sequence[Mapping[str, Any]],
         inputs: Mapping[str, str] | None = None,
         params: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        on_disconnect: str | None = None,
     ) -> PipelineHandle:
-        """Run a pipeline: the name of one that the server has (``"story"``), or its stages."""
+        """Run a pipeline: the name of one that the server has (``"story"``), or its stages.
+
+        When nobody follows it any more it is cancelled, unless ``on_disconnect`` is ``"keep"``.
+        """
         request = _given(
             **{"pipeline": pipeline} if isinstance(pipeline, str) else {"stages": list(pipeline)},
             inputs=dict(inputs) if inputs is not None else None,
             params={stage: dict(values) for stage, values in params.items()} if params is not None else None,
+            on_disconnect=on_disconnect,
         )
         record = parse(Pipeline, await self.call("submit_pipeline", request))
         return await self.attach_pipeline(record.id)

@@ -70,9 +70,12 @@ class SyncClient:
         pipeline: str | Sequence[Mapping[str, Any]],
         inputs: Mapping[str, str] | None = None,
         params: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        on_disconnect: str | None = None,
     ) -> SyncHandle[PipelineCompleted]:
-        """Run a pipeline by its name or by its stages."""
-        return SyncHandle(self, self.wait(self._client.submit_pipeline(pipeline, inputs, params)))
+        """Run a pipeline by its name or by its stages; see :meth:`Client.submit_pipeline`."""
+        submitted = self._client.submit_pipeline(pipeline, inputs, params, on_disconnect=on_disconnect)
+        return SyncHandle(self, self.wait(submitted))
 
     def cancel(self, id: str) -> None:
         """Cancel a job."""
