@@ -18,7 +18,7 @@ from koma.models.media import encode as media
 from koma.runtime.runner import InputFile, Request
 
 TASKS = {"amused": "image.generate", "ltx_video": "video.generate", "smolvlm2": "video.understand"}
-OPERATIONS = {"amused": (500, 75), "ltx_video": (300, 15), "smolvlm2": (190, 5)}
+OPERATIONS = {"amused": (500, 15), "ltx_video": (300, 15), "smolvlm2": (190, 5)}
 """Family -> operations of torch in a step of one row, and more for each further row."""
 OBJECTS = 8
 """Blocks of Python's allocator that a step of a row may leave behind: what a job keeps of it."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from koma.models.amused.parts import Parts
+from koma.models.amused.schedule import Schedule, make_schedule
 from koma.models.lru import Lru
 from koma.models.seeds import row_seeds, seed_of
 from koma.runtime.runner import Request, State
@@ -37,8 +37,7 @@ class ImageState(State):
     guidance: float
     micro: torch.Tensor
     """[1, 5]: width, height, crop (0, 0), aesthetic score"""
-    scheduler: Any
-    """An AmusedScheduler with this job's own number of steps and temperatures."""
+    schedule: Schedule
     generators: list[torch.Generator]
     """One per image, on the device of the model."""
     seed: int
@@ -80,10 +79,9 @@ def start(request: Request, parts: Parts, encoder: Encoder) -> ImageState:
     params, device = request.params, parts.device
     seed = seed_of(params)
     text = encoder.text(params.prompt)
-    scheduler = type(parts.scheduler).from_config(parts.scheduler.config)
-    scheduler.set_timesteps(params.steps, (params.temperature, 0.0), device)
     side = parts.token_side
     grid = (params.n, params.height // side, params.width // side)
+    tokens = torch.full(grid, parts.mask_id, dtype=torch.long, device=device)
     micro = [params.width, params.height, 0, 0, MICRO_SCORE]
     return ImageState(
         request=request,
@@ -92,8 +90,8 @@ def start(request: Request, parts: Parts, encoder: Encoder) -> ImageState:
         null=encoder.text(params.negative_prompt) if params.guidance_scale > 1 else None,
         guidance=params.guidance_scale,
         micro=torch.tensor([micro], device=device, dtype=text.hidden.dtype),
-        scheduler=scheduler,
+        schedule=make_schedule(parts.scheduler, params.steps, params.temperature, tokens[0].numel(), device),
         generators=[torch.Generator(device).manual_seed(one) for one in row_seeds(seed, params.n)],
         seed=seed,
-        tokens=torch.full(grid, scheduler.config.mask_token_id, dtype=torch.long, device=device),
+        tokens=tokens,
     )

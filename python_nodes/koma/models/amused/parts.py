@@ -24,6 +24,11 @@ class Parts:
     device: torch.device
 
     @property
+    def mask_id(self) -> int:
+        """The token id of what is not known yet."""
+        return int(self.scheduler.config.mask_token_id)
+
+    @property
     def token_side(self) -> int:
         """Pixels of the side of one image token."""
         return int(2 ** (len(self.vqvae.config.block_out_channels) - 1))

@@ -1,4 +1,4 @@
-"""One forward of the U-ViT for all rows in flight, then one scheduler step per row.
+"""One forward of the U-ViT for all rows in flight, then one scheduler step for all of them.
 
 The U-ViT takes no timestep, so rows at different steps share a forward as they are (MaskGIT,
 arXiv:2202.04200;
@@ -13,6 +13,7 @@ import torch
 
 from koma.models.amused.encode import ImageState
 from koma.models.amused.parts import Parts
+from koma.models.amused.sampling import Row, sample
 
 
 @torch.inference_mode()
@@ -21,38 +22,42 @@ def step(parts: Parts, states: Sequence[ImageState]) -> None:
 
     Where it raises, the states are as they were, their generators too.
     """
-    logits = _forward(parts, states)
+    # Guided ones first, so that guidance is one operation for all of them.
+    states = sorted(states, key=lambda state: state.null is None)
+    logits = _guided(states, _forward(parts, states))
     drawn = [[generator.get_state() for generator in state.generators] for state in states]
+    rows = [row for state in states for row in _rows(state)]
     try:
-        results = [
-            _sampled(state, _guided(state, own))
-            for state, own in zip(states, logits.split([_rows(state) for state in states]), strict=True)
-        ]
+        kept, guess = sample(logits, torch.cat([state.tokens for state in states]), rows, parts.mask_id)
     except BaseException:
         for state, before in zip(states, drawn, strict=True):
             for generator, one in zip(state.generators, before, strict=True):
                 generator.set_state(one)
         raise
-    for state, (tokens, guess) in zip(states, results, strict=True):
-        state.tokens, state.guess = tokens, guess
+    counts = [len(state.tokens) for state in states]
+    for state, tokens, own_guess in zip(states, kept.split(counts), guess.split(counts), strict=True):
+        state.tokens, state.guess = tokens, own_guess
         state.step += 1
         state.done = state.step >= state.total
 
 
-def _rows(state: ImageState) -> int:
-    return len(state.tokens) * (1 if state.null is None else 2)
+def _rows(state: ImageState) -> list[Row]:
+    schedule, now = state.schedule, state.step
+    last = now == state.total - 1
+    return [Row(one, schedule.masked[now], schedule.temperatures[now], last) for one in state.generators]
 
 
 def _forward(parts: Parts, states: Sequence[ImageState]) -> torch.Tensor:
-    """Logits [rows, codes, height, width]; a guided state has its unguided rows before its guided ones."""
+    """Logits [rows, codes, height, width]: the unguided rows of all guided states, then one row per image."""
+    texts = [(state, state.null) for state in states if state.null is not None]
+    texts += [(state, state.text) for state in states]
     tokens, pooled, hidden, micro = [], [], [], []
-    for state in states:
+    for state, text in texts:
         n = len(state.tokens)
-        for text in (state.text,) if state.null is None else (state.null, state.text):
-            tokens.append(state.tokens)
-            pooled.append(text.pooled.expand(n, -1))
-            hidden.append(text.hidden.expand(n, -1, -1))
-            micro.append(state.micro.expand(n, -1))
+        tokens.append(state.tokens)
+        pooled.append(text.pooled.expand(n, -1))
+        hidden.append(text.hidden.expand(n, -1, -1))
+        micro.append(state.micro.expand(n, -1))
     logits: torch.Tensor = parts.transformer(
         torch.cat(tokens),
         micro_conds=torch.cat(micro),
@@ -62,20 +67,10 @@ def _forward(parts: Parts, states: Sequence[ImageState]) -> torch.Tensor:
     return logits
 
 
-def _guided(state: ImageState, logits: torch.Tensor) -> torch.Tensor:
-    """Classifier-free guidance (arXiv:2207.12598): [n, codes, height, width]."""
-    if state.null is None:
-        return logits
-    without, with_prompt = logits.chunk(2)
-    return without + state.guidance * (with_prompt - without)
-
-
-def _sampled(state: ImageState, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample every row with its own generator: the tokens that the schedule keeps, and the guess of all."""
-    timestep = state.total - 1 - state.step
-    results = [
-        state.scheduler.step(logits[k : k + 1], timestep, state.tokens[k : k + 1], generator=generator)
-        for k, generator in enumerate(state.generators)
-    ]
-    kept = torch.cat([result.prev_sample for result in results])
-    return kept, torch.cat([result.pred_original_sample for result in results])
+def _guided(states: Sequence[ImageState], logits: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance (arXiv:2207.12598): [images, codes, height, width]."""
+    scales = [state.guidance for state in states if state.null is not None for _ in state.generators]
+    without, with_prompt, plain = logits.split([len(scales), len(scales), len(logits) - 2 * len(scales)])
+    scale = torch.tensor(scales, device=logits.device)[:, None, None, None]
+    stronger = (scale * (with_prompt - without)).to(logits.dtype)
+    return torch.cat([without + stronger, plain])
