@@ -4,8 +4,10 @@ PYTHON := .venv/bin/python
 export PYTHONPATH := python_nodes
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE := 1
+MINUTES ?= 120
+SCALE ?= 1
 
-.PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak check format bench clean
+.PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,8 +39,15 @@ test-browser:
 	mix compile --no-deps-check
 	node --test tests/browser/all.test.mjs
 
-soak: ## the storms at full size (minutes), with what they measured
-	MIX_ENV=test mix test --only soak
+soak: ## every storm at full size, then MINUTES=120 of mixed load and faults; SCALE=0.1 a tenth of the storms
+	@status=0; $(MAKE) soak-storms || status=1; $(MAKE) soak-load || status=1; exit $$status
+
+soak-storms:
+	MIX_ENV=test KOMA_SOAK_SCALE=$(SCALE) mix test --only soak
+
+soak-load:
+	mix compile --no-deps-check
+	$(PYTHON) -m tests.soak --minutes $(MINUTES)
 
 check: test-setup ## format, warnings as errors, Dialyzer, ruff, mypy, all suites
 	mix format --check-formatted

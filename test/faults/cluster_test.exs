@@ -87,6 +87,26 @@ defmodule Koma.Faults.ClusterTest do
       assert lost != [] and Enum.uniq(lost) == ["unavailable"]
     end
 
+    test "a worker that falls silent is lost with its ticks: its jobs run again elsewhere; once it goes on it is back, and what it still had is dropped",
+         context do
+      [a, b, c] = three(context)
+      ids = for seed <- 1..6, do: submit!(a, long(seed, 60))["id"]
+      eventually(fn -> held(c) > 0 end)
+
+      # Its kernel keeps the connections and acknowledges what is sent: as with a cable that was pulled, nothing closes.
+      signal(c, "STOP")
+      stories = for id <- ids, do: await_end(a, id)
+      assert Enum.any?(stories, &("retrying" in milestones(&1)))
+      signal(c, "CONT")
+      await_cluster([a, b, c], 3)
+      eventually(fn -> held(c) == 0 end)
+
+      for {id, events} <- Enum.zip(ids, stories) do
+        assert Storm.fault(events, digest(events)) == nil
+        assert bare(events) == bare(await_end(b, id))
+      end
+    end
+
     test "a worker that is stopped in an orderly way finishes what it runs", context do
       [a, _b, c] = three(context)
       ids = for seed <- 1..6, do: submit!(a, long(seed))["id"]
@@ -218,6 +238,10 @@ defmodule Koma.Faults.ClusterTest do
       eventually(fn -> log(a) =~ "speaks version 99" end)
       assert call(a, Koma.Cluster, :peers, []) == []
     end
+  end
+
+  defp signal(%{os_pid: os_pid}, name) do
+    {_output, 0} = System.cmd("kill", ["-" <> name, "#{os_pid}"])
   end
 
   defp held(peer), do: call(peer, Koma.Scheduler, :held_here, [])

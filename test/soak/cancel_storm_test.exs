@@ -4,7 +4,7 @@ defmodule Koma.Soak.CancelStormTest do
   @moduletag :soak
   @moduletag timeout: 1_800_000
 
-  alias Koma.Telemetry
+  alias Koma.{Inventory, Storm, Telemetry}
 
   @submits 10_000
   @callers 20
@@ -20,30 +20,36 @@ defmodule Koma.Soak.CancelStormTest do
 
     for _ <- 1..50, do: submit!(%{"steps" => 1})
     settled()
-    before = inventory(dir)
+    before = Inventory.take(dir)
     ends = :counters.new(3, [])
     count(ends)
 
     begun = System.monotonic_time(:millisecond)
-    each = div(@submits, @callers)
+    submits = Storm.scaled(@submits)
+    each = div(submits, @callers)
 
     callers = for n <- 1..@callers, do: Task.async(fn -> caller(n, each) end)
     cancels = callers |> Task.await_many(900_000) |> List.flatten()
     submitted = System.monotonic_time(:millisecond) - begun
     for pid <- cancels, pid != nil, do: await_down(pid)
-    eventually(fn -> :counters.get(ends, 1) + :counters.get(ends, 2) == @submits end, 20_000)
+
+    eventually(
+      fn -> :counters.get(ends, 1) + :counters.get(ends, 2) == each * @callers end,
+      20_000
+    )
+
     settled()
     took = System.monotonic_time(:millisecond) - begun
 
     IO.puts(
-      "\n#{@submits} submits in #{submitted} ms, all ended after #{took} ms: " <>
+      "\n#{submits} submits in #{submitted} ms, all ended after #{took} ms: " <>
         "#{:counters.get(ends, 1)} completed, #{:counters.get(ends, 2)} cancelled, " <>
-        "#{:counters.get(ends, 3)} others\nbefore #{inspect(before)}\nafter  #{inspect(inventory(dir))}"
+        "#{:counters.get(ends, 3)} others\nbefore #{inspect(before)}\nafter  #{inspect(Inventory.take(dir))}"
     )
 
     assert :counters.get(ends, 3) == 0
-    assert :counters.get(ends, 1) >= div(@submits, 10)
-    assert leaks(before, inventory(dir)) == []
+    assert :counters.get(ends, 1) >= div(submits, 10)
+    assert Inventory.leaks(before, Inventory.take(dir)) == []
     Telemetry.detach("storm")
     {:ok, job} = Koma.submit(%{"task" => "toy.run", "params" => %{"steps" => 5}}, %Caller{})
     assert is_binary(job["id"])
@@ -97,35 +103,4 @@ defmodule Koma.Soak.CancelStormTest do
     eventually(fn -> Koma.Job.Processes.all() == [] end, 4_000)
     eventually(fn -> Koma.Scheduler.running() == 0 end, 4_000)
   end
-
-  defp inventory(dir) do
-    queue = :sys.get_state({:via, Registry, {Koma.Queue.Registry, "toy"}})
-    scheduler = :sys.get_state(Koma.Scheduler)
-    keeper = :sys.get_state(Koma.Job.Keeper)
-    tables = for table <- :ets.all(), do: :ets.info(table, :size)
-
-    %{
-      processes: length(Process.list()),
-      ports: length(Port.list()),
-      descriptors: length(File.ls!("/proc/self/fd")),
-      tables: length(tables),
-      entries: Enum.sum(tables),
-      waiting: Koma.Queue.Line.size(queue.line),
-      owners: map_size(queue.owners) + map_size(queue.refs),
-      told: map_size(queue.news.told),
-      slots: map_size(scheduler.holders),
-      kept: map_size(keeper.jobs) + map_size(keeper.crashes),
-      files: length(File.ls!(Path.join(dir, "work"))) + length(File.ls!(Path.join(dir, "tmp")))
-    }
-  end
-
-  # A few processes, files and entries of the system itself come and go.
-  defp leaks(before, later) do
-    for {what, count} <- later,
-        count > before[what] + slack(what),
-        do: {what, before[what], count}
-  end
-
-  defp slack(what) when what in [:processes, :ports, :descriptors, :tables, :entries], do: 10
-  defp slack(_own), do: 0
 end

@@ -1,13 +1,17 @@
 defmodule Koma.Soak.ClusterTest do
   use Koma.ClusterCase, async: false
 
+  alias Koma.{ClusterStorm, Storm}
+
   @moduletag :soak
   @moduletag timeout: 3_600_000
 
   test "1,000 jobs while a peer is killed every 30 s, gateways with followers among them, and the network is cut for 20 s: each is answered once",
        context do
     times = [every_ms: 30_000, down_ms: 5_000, cut_ms: 20_000]
-    assert Koma.ClusterStorm.run(context, 1_000, times) == []
+    times = for {what, ms} <- times, do: {what, Storm.scaled(ms)}
+    # 4 s each: long enough for every peer to be killed, and cut off, while there are jobs.
+    assert ClusterStorm.run(context, Storm.scaled(1_000), [steps: 80] ++ times) == []
   end
 
   test "throughput of a toy model that sleeps, on one peer, two and three", context do

@@ -12,7 +12,7 @@ defmodule Koma.ClusterStorm do
 
   @doc """
   Runs so many jobs on three peers that are gateway and worker, with a Redis. Options: `:every_ms` between two
-  deaths, `:down_ms` until a peer is started again, `:cut_ms`. Returns what is wrong: nothing, if all is well.
+  deaths, `:down_ms` until a peer is started again, `:cut_ms`, and `:steps` of a job, 50 ms each. Returns what is wrong: nothing, if all is well.
   """
   @spec run(map, pos_integer, keyword) :: [{seed :: pos_integer, fault :: term}]
   def run(context, count, times) do
@@ -20,12 +20,13 @@ defmodule Koma.ClusterStorm do
     peers = start(context)
     await_cluster(peers, 3)
     [a, b, _c] = peers
-    undisturbed = for seed <- 1..@seeds, into: %{}, do: {seed, digest(a, seed)}
+    params = &params(&1, times.steps)
+    undisturbed = for seed <- 1..@seeds, into: %{}, do: {seed, digest(a, params.(seed))}
 
     jobs =
       for n <- 1..count do
         seed = rem(n, @seeds) + 1
-        {seed, submit!(Enum.at([a, b], rem(n, 2)), params(seed))["id"]}
+        {seed, submit!(Enum.at([a, b], rem(n, 2)), params.(seed))["id"]}
       end
 
     {:ok, living} = Agent.start_link(fn -> peers end)
@@ -39,8 +40,8 @@ defmodule Koma.ClusterStorm do
         do: {seed, fault}
   end
 
-  defp digest(peer, seed),
-    do: Koma.CoreCase.digest(await_end(peer, submit!(peer, params(seed))["id"]))
+  defp digest(peer, params),
+    do: Koma.CoreCase.digest(await_end(peer, submit!(peer, params)["id"]))
 
   defp report(stories, blows) do
     retries = stories |> Enum.map(&elem(&1, 1)) |> Storm.retries()
@@ -61,8 +62,8 @@ defmodule Koma.ClusterStorm do
     for n <- 0..2, do: start_peer(context, names, n, options)
   end
 
-  defp params(seed) do
-    %{"steps" => 20, "step_ms" => 50, "seed" => seed, "tokens" => rem(seed, 3) == 0}
+  defp params(seed, steps) do
+    %{"steps" => steps, "step_ms" => 50, "seed" => seed, "tokens" => rem(seed, 3) == 0}
   end
 
   # Few at a time: each holds a call to a peer.

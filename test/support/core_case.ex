@@ -154,11 +154,16 @@ defmodule Koma.CoreCase do
   @spec as_stored([Koma.Job.Event.t()]) :: [Koma.Job.Event.t()]
   def as_stored(events), do: for(event <- events, do: %{event | json: nil})
 
-  @doc "The digest that a toy job computed."
+  @doc "The digest that a toy job computed, or that of the file that a job made."
   @spec digest([Koma.Job.Event.t()]) :: String.t()
   def digest(events) do
-    %{type: "completed", data: %{"outputs" => [%{"text" => text}]}} = List.last(events)
-    :jiffy.decode(text, [:return_maps])["digest"]
+    case List.last(events) do
+      %{type: "completed", data: %{"outputs" => [%{"text" => text}]}} ->
+        :jiffy.decode(text, [:return_maps])["digest"]
+
+      %{type: "completed", data: %{"outputs" => [%{"artifact" => digest}]}} ->
+        digest
+    end
   end
 
   @doc "Asks again until the answer is true; raises after some seconds."

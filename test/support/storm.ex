@@ -4,6 +4,16 @@ defmodule Koma.Storm do
   alias Koma.{CoreCase, ModelNode}
   alias Koma.Job.{Event, Lifecycle}
 
+  @doc """
+  A number of the storms under `make soak`, or the share of it that the environment asks for:
+  `KOMA_SOAK_SCALE=0.1` makes them a tenth.
+  """
+  @spec scaled(pos_integer) :: pos_integer
+  def scaled(full) do
+    {scale, ""} = "KOMA_SOAK_SCALE" |> System.get_env("1") |> Float.parse()
+    max(round(full * scale), 1)
+  end
+
   @doc "Sends SIGKILL to a random ready model node about every `every_ms`, for ever; counts in `kills`."
   @spec kill_for_ever(pos_integer, :counters.counters_ref()) :: no_return
   def kill_for_ever(every_ms, kills) do

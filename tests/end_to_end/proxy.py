@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
 
 
 class Proxy:
     """Passes bytes on between clients and one server, until it is told to cut or to swallow."""
 
-    def __init__(self, port: int) -> None:
-        self._server_port = port
+    def __init__(self, host: str, port: int) -> None:
+        self.server = (host, port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
@@ -52,7 +53,11 @@ class Proxy:
             return
         self.connections += 1
         self.connected.set()
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self.server)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
@@ -73,7 +78,10 @@ class Proxy:
 @asynccontextmanager
 async def proxy(url: str) -> AsyncIterator[Proxy]:
     """Stand between a client and the server at ``url``."""
-    between = Proxy(int(url.rpartition(":")[2]))
+    address = urlsplit(url)
+    assert address.hostname
+    assert address.port
+    between = Proxy(address.hostname, address.port)
     listener = await asyncio.start_server(between.accept, "127.0.0.1", 0)
     between.port = listener.sockets[0].getsockname()[1]
     try:

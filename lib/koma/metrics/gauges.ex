@@ -123,8 +123,16 @@ defmodule Koma.Metrics.Gauges do
       koma_beam_memory_bytes: for(kind <- @memory, do: {[Atom.to_string(kind)], memory[kind]}),
       koma_beam_processes: [{[], :erlang.system_info(:process_count)}],
       koma_beam_ports: [{[], :erlang.system_info(:port_count)}],
+      koma_beam_tables: [{[], length(:ets.all())}],
+      koma_beam_table_entries: [{[], entries()}],
       koma_beam_run_queue: [{[], :erlang.statistics(:total_run_queue_lengths)}],
       koma_beam_uptime_seconds: [{[], uptime_ms / 1000}]
     }
+  end
+
+  # A table may go between the two questions.
+  defp entries do
+    sizes = for table <- :ets.all(), do: :ets.info(table, :size)
+    sizes |> Enum.filter(&is_integer/1) |> Enum.sum()
   end
 end

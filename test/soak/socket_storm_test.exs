@@ -1,0 +1,93 @@
+defmodule Koma.Soak.SocketStormTest do
+  use Koma.EdgeCase
+
+  @moduletag :soak
+  @moduletag timeout: 600_000
+
+  alias Koma.{Inventory, Storm}
+
+  @run_ms 60_000
+  @clients 50
+  # Each client 20 a second: 1,000 in all, where the machine makes them.
+  @every_ms 50
+
+  test "1,000 connects and drops a second for a minute leave nothing behind; a job beside them is told whole",
+       %{dir: dir} do
+    port = start_server(dir)
+    storm(port, 2_000)
+    at_rest()
+    before = Inventory.take(dir)
+    ms = Storm.scaled(@run_ms)
+
+    beside =
+      Task.async(fn ->
+        await_end(submit!(%{"steps" => div(ms, 50), "step_ms" => 50})["id"], ms * 4)
+      end)
+
+    begun = System.monotonic_time(:millisecond)
+    dropped = storm(port, ms)
+    took = System.monotonic_time(:millisecond) - begun
+    events = Task.await(beside, ms * 4)
+    at_rest()
+
+    IO.puts(
+      "\n#{dropped} connects and drops in #{took} ms: #{div(dropped * 1000, took)} a second\n" <>
+        "before #{inspect(before)}\nafter  #{inspect(Inventory.take(dir))}"
+    )
+
+    assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+    assert %{type: "completed"} = List.last(events)
+    assert Inventory.leaks(before, Inventory.take(dir)) == []
+  end
+
+  defp storm(port, ms) do
+    until = System.monotonic_time(:millisecond) + ms
+
+    1..@clients
+    |> Enum.map(fn n -> Task.async(fn -> client(port, n, until, 0) end) end)
+    |> Task.await_many(ms + 60_000)
+    |> Enum.sum()
+  end
+
+  defp client(port, n, until, dropped) do
+    now = System.monotonic_time(:millisecond)
+
+    if now > until do
+      dropped
+    else
+      drop(port, rem(dropped + n, 4))
+      Process.sleep(max(@every_ms - (System.monotonic_time(:millisecond) - now), 0))
+      client(port, n, until, dropped + 1)
+    end
+  end
+
+  # Half-way through the handshake; open; with a topic; with a job that nobody will want.
+  defp drop(port, 0) do
+    {:ok, tcp} = :gen_tcp.connect('127.0.0.1', port, [:binary, active: false])
+    :ok = :gen_tcp.send(tcp, "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: local")
+    reset(tcp)
+  end
+
+  defp drop(port, how) do
+    tcp = open_raw(port)
+    if how > 1, do: send_text(tcp, ["1", "1", "jobs", "phx_join", %{}])
+    reset(tcp)
+  end
+
+  # No goodbye, not even that of TCP: it leaves no port behind that waits.
+  defp reset(tcp) do
+    :ok = :inet.setopts(tcp, linger: {true, 0})
+    :ok = :gen_tcp.close(tcp)
+  end
+
+  defp send_text(tcp, message) do
+    text = Koma.JSON.encode!(message)
+    # A mask of zeros masks nothing.
+    :ok = :gen_tcp.send(tcp, [<<0x81, 1::1, byte_size(text)::7, 0::32>>, text])
+  end
+
+  defp at_rest do
+    eventually(fn -> sockets() == [] and channels() == [] end, 4_000)
+    eventually(fn -> Koma.Job.Processes.all() == [] end, 4_000)
+  end
+end
