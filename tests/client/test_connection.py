@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
-from koma.client import Client, ServerUnreachableError, SyncClient, Timing
+from koma.client import CallTimeoutError, Client, ServerUnreachableError, SyncClient, Timing
 
 
 @pytest.fixture
@@ -50,6 +52,24 @@ async def test_a_server_that_speaks_something_else_is_told(unused_tcp_port_facto
         async with Client(f"http://127.0.0.1:{port}") as client:
             with pytest.raises(ServerUnreachableError, match="404"):
                 await client.submit("toy.run")
+
+
+async def test_a_client_that_is_closed_closes_its_socket() -> None:
+    ended = asyncio.Event()
+
+    async def answer(socket: ServerConnection) -> None:
+        ref = json.loads(await socket.recv())[0]
+        await socket.send(json.dumps([ref, ref, "jobs", "phx_reply", {"status": "ok", "response": {}}]))
+        await socket.wait_closed()
+        ended.set()
+
+    async with serve(answer, "127.0.0.1", 0) as server, asyncio.timeout(5):
+        port = server.sockets[0].getsockname()[1]
+        client = Client(f"http://127.0.0.1:{port}", timing=Timing(answer=0.1))
+        with pytest.raises(CallTimeoutError):
+            await client.submit("toy.run")
+        await client.close()
+        await ended.wait()
 
 
 @pytest.mark.parametrize("url", ["localhost:4000", "ftp://x", "", "http://"])

@@ -23,6 +23,7 @@ from websockets.exceptions import WebSocketException
 from koma.client import Event
 from koma.client.events import parse_job_event
 
+LONG = Work("toy", 0)  # of more steps than the others, so with a result of its own
 BURST = 40
 DROPS = 200
 UPLOADS = 20
@@ -129,12 +130,12 @@ async def uploads_cut(stage: Stage) -> None:
 async def slow_reader(stage: Stage) -> None:
     """A client reads nothing while large previews come, then reads on: every event is there."""
     async with connect(_socket(stage.cluster.a), max_size=None, max_queue=4) as socket:
-        params = {"steps": 200, "step_ms": 40, "preview_bytes": 200_000, "seed": 1}
+        params = {"steps": 200, "step_ms": 40, "preview_bytes": 200_000, "seed": LONG.seed}
         request = {"task": "toy.run", "params": params, "on_disconnect": "keep", "cache": False}
         await _ask(socket, "jobs", "phx_join", {})
         answer = await _ask(socket, "jobs", "submit", request)
         if answer["status"] == "ok":
-            story = stage.ledger.accept(answer["response"]["id"], Work("toy", 1))
+            story = stage.ledger.accept(answer["response"]["id"], LONG)
             await _read_late(socket, story, stage.ledger)
 
 

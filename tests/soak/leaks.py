@@ -31,6 +31,7 @@ class Bound:
         return before + self.count + before * self.share
 
 
+NONE = Bound(0, -1)
 BOUNDS = {
     "processes": Bound(10),
     "ports": Bound(5),
@@ -38,10 +39,10 @@ BOUNDS = {
     "ETS tables": Bound(2),
     "ETS entries": Bound(60),
     "BEAM, MiB": Bound(16, 0.1),
-    "jobs": Bound(0),
-    "sockets": Bound(0),
-    "channels": Bound(0),
-    "files under way": Bound(0),
+    "jobs": NONE,
+    "sockets": NONE,
+    "channels": NONE,
+    "files under way": NONE,
 }
 MODEL_NODE = Bound(64, 0.1)
 """MiB of the largest process of a family; one that was killed meanwhile begins with less."""

@@ -88,11 +88,12 @@ class Connection:
 
     async def close(self) -> None:
         """Close the socket and stop; topics that are still open fail."""
+        socket = self._socket
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._socket is not None:
-            await self._socket.close()
+        if socket is not None:
+            await socket.close()
         self._fail(ConnectionLostError("the client was closed"))
 
     async def subscribe(
