@@ -90,8 +90,8 @@ class LTXVAERun(Run):
 
     def weights(self, batch: SceneBatch, clips: Tensor) -> Tensor:
         """`OBJECT_WEIGHT` where the uint8 clips of a batch show objects, else 1: [B, 1, F, H, W]."""
-        objects = (clips != self.renderer.grounds(batch)[:, None]).any(2, keepdim=True).transpose(1, 2)
-        return 1 + (OBJECT_WEIGHT - 1) * objects.float()
+        objects = self.renderer.object_pixels(batch, clips)
+        return 1 + (OBJECT_WEIGHT - 1) * objects[:, None].float()
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Absolute, squared and gradient error of the pixels, and a little KL that keeps latents smooth."""

@@ -10,11 +10,12 @@ from diffusers import VQModel
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from koma.training.composition import Composition
 from koma.training.loop import derive_seed
 from koma.training.vq import encode_tokens
 from koma.training.world.captions import captions
 from koma.training.world.render import Renderer
-from koma.training.world.scene import Split, sample_batch, snapped
+from koma.training.world.scene import SceneBatch, Split, sample_batch, snapped
 
 ENCODE_BATCH = 256
 
@@ -30,7 +31,8 @@ class TokenChunk:
 class TokenSource:
     """Chunks of `size` images; a chunk follows from its number, so that a resumed run sees the same.
 
-    With `cells` objects lie on a grid of so many cells on a side, see `snapped`.
+    With `cells` objects lie on a grid of so many cells on a side, and their scenes are laid together from the
+    tokens of their parts, see `Composition`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class TokenSource:
     ) -> None:
         self.vqvae, self.tokenizer, self.renderer = vqvae, tokenizer, renderer
         self.size, self.seed, self.cells = size, seed, cells
+        self.composition = Composition(renderer, cells) if cells else None
         self._number, self._chunk = -1, TokenChunk(torch.empty(0), torch.empty(0))
 
     def chunk(self, number: int) -> TokenChunk:
@@ -57,13 +60,21 @@ class TokenSource:
         """Render, encode and caption `count` images."""
         scenes = sample_batch(count, seed, split=split, medium="image")
         scenes = snapped(scenes, self.cells) if self.cells else scenes
-        parts = []
-        for start in range(0, count, ENCODE_BATCH):
-            images = self.renderer.images(scenes[start : start + ENCODE_BATCH]).float() / 255
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
-                parts.append(encode_tokens(self.vqvae, images).to(torch.int16))
+        parts = [self.ids(scenes[start : start + ENCODE_BATCH]) for start in range(0, count, ENCODE_BATCH)]
         texts = captions(scenes, np.random.default_rng(seed), "image")
         return TokenChunk(torch.cat(parts), self.tokenize(texts).to(torch.int16).to(self.renderer.device))
+
+    @torch.no_grad()
+    def ids(self, scenes: SceneBatch) -> Tensor:
+        """Token ids int16 [N, H, W] of scenes."""
+        if self.composition:
+            return self.composition.compose(scenes, self._encode)[:, 0]
+        return self._encode(self.renderer.images(scenes).float() / 255)[:, 0]
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Token ids int16 [N, 1, H, W] of images [N, 3, S, S] in [0, 1]."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+            return encode_tokens(self.vqvae, images).to(torch.int16)[:, None]
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Token ids [N, L] as AmusedPipeline makes them: padded to the tokenizer's full length."""

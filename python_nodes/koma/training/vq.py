@@ -1,4 +1,7 @@
-"""VQ: 16×16 tokens of an image and back (`VQModel` of diffusers), trained with a moving-average codebook."""
+"""VQ: 16×16 tokens of an image and back (`VQModel` of diffusers), trained with a moving-average codebook.
+
+Small ones learn half of their images from tokens laid together, see `Composition`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from diffusers import VQModel
 from torch import Tensor, nn
 
 from koma.training.compiling import compiled
+from koma.training.composition import Composition
 from koma.training.loop import SMALL, Run
 from koma.training.sheets import save_grid
 from koma.training.world.render import Renderer
-from koma.training.world.scene import CELLS, Split, sample_batch, snapped
+from koma.training.world.scene import CELLS, SceneBatch, Split, sample_batch, snapped
 
 WIDTHS, SMALL_WIDTHS, TINY_WIDTHS = [32, 64, 96, 128], [16, 32, 64], [8, 16, 16, 16]
 """Channels of the levels of a 128 px image, from full resolution down; `SMALL_WIDTHS` up to `SMALL` px."""
@@ -24,6 +28,8 @@ GRID = 16
 VARIANCE = 0.06
 """Variance of the world's pixels in [0, 1]: the squared error is measured in it."""
 EVALUATION_SEED = 10**6
+OBJECT_WEIGHT = 3.0
+"""Weight of an error where an object is: a tenth of the pixels, and nearly all there is to learn."""
 RESEED_UNTIL = 0.7
 
 
@@ -125,7 +131,8 @@ class VQRun(Run):
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         self.size, self.tiny = size, tiny
         self.batch = batch or (16 if tiny else 24 if size <= SMALL else 128)
-        self.on_grid = size <= SMALL and not tiny
+        self.composed = self.batch // 2 if size <= SMALL else 0
+        """Rows of a batch that are laid together from the tokens of their parts."""
         self.config = vq_config(size, tiny)
 
     def build(self, device: torch.device) -> None:
@@ -136,8 +143,10 @@ class VQRun(Run):
         embedding.normal_(std=0.5)
         self.codebook = MovingCodebook(*embedding.shape).to(device)
         self.renderer = Renderer(self.size, device=device)
+        self.composition = Composition(self.renderer, CELLS)
         wanted = self.options.compile and device.type == "cuda"
-        self.reconstruct = compiled(self._reconstruct, "vq", wanted)
+        self.encode = compiled(self._encode, "vq: encoder", wanted)
+        self.reconstruct = compiled(self._reconstruct, "vq: decoder", wanted)
 
     def started(self) -> None:
         """Begin the statistics of the codes as if each had been chosen equally often."""
@@ -150,27 +159,42 @@ class VQRun(Run):
         """The model and the statistics of its codes."""
         return {"model": self.model, "codebook": self.codebook}
 
-    def images(self, count: int, seed: int, split: Split = "train", on_grid: bool = False) -> Tensor:
+    def images(self, count: int, seed: int, split: Split = "train") -> Tensor:
         """Rendered images [count, 3, size, size] in [0, 1] on the run's device."""
-        batch = sample_batch(count, seed, split=split, medium="image")
-        batch = snapped(batch, CELLS) if on_grid else batch
-        images = self.renderer.images(batch).float() / 255
-        return images.to(memory_format=torch.channels_last)
+        return self._pixels(self.renderer.images(sample_batch(count, seed, split=split, medium="image")))
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return (images.float() / 255).to(memory_format=torch.channels_last)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Squared and absolute error of the pixels and the commitment of the encoder to its codes."""
-        images = self.images(self.batch, self.batch_seed(step), on_grid=self.on_grid and step % 2 == 0)
-        latents, ids, squared, absolute, commitment = self.reconstruct(images)
+        scenes = sample_batch(self.batch, self.batch_seed(step), split="train", medium="image")
+        composed, whole = snapped(scenes[: self.composed], CELLS), scenes[self.composed :]
+        drawn, weights = zip(*(self._drawn(part) for part in (composed, whole)), strict=True)
+        encoded = self.encode(drawn[1])
+        if len(composed):
+            encoded = torch.cat([self.composition.compose(composed, self._encode), encoded])
+        measured = self.reconstruct(encoded, torch.cat(drawn), torch.cat(weights))
+        latents, ids, squared, absolute, commitment, plain = measured
         self.batch_latents = latents.detach(), ids
         loss = squared / VARIANCE + 0.1 * absolute + 0.05 * commitment
         used = self.codebook.usage.gt(0.03 * len(ids) / len(self.codebook.usage)).float().mean()
-        psnr = -10 * torch.log10(squared.detach())
+        psnr = -10 * torch.log10(plain.detach())
         return loss, {"psnr": psnr, "commitment": commitment.detach(), "used": used}
 
-    def _reconstruct(self, images: Tensor) -> tuple[Tensor, ...]:
-        model = self.model
-        encoded = model.quant_conv(model.encoder(images)).float()
-        codes = model.quantize.embedding.weight
+    def _drawn(self, scenes: SceneBatch) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, S, S] and the weights [N, 1, S, S] of their pixels."""
+        images = self.renderer.images(scenes)
+        objects = self.renderer.object_pixels(scenes, images[:, None])
+        return self._pixels(images), 1 + (OBJECT_WEIGHT - 1) * objects.float()
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Latents [N, D, H, W] of images, not yet replaced by codes."""
+        latents: Tensor = self.model.quant_conv(self.model.encoder(images)).float()
+        return latents
+
+    def _reconstruct(self, encoded: Tensor, images: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+        codes = self.model.quantize.embedding.weight
         ids = nearest_codes(encoded.detach(), codes)
         latents = encoded.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
         chosen = codes[ids]
@@ -178,8 +202,16 @@ class VQRun(Run):
         commitment = (latents - chosen).square().sum(1).mean() / spread
         straight_through = latents + (chosen - latents).detach()
         passed = straight_through.view(len(images), *encoded.shape[2:], -1).permute(0, 3, 1, 2)
-        error = model.decoder(model.post_quant_conv(passed)).float() - images
-        return latents, ids, error.square().mean(), error.abs().mean(), commitment
+        error = self.model.decoder(self.model.post_quant_conv(passed)).float() - images
+        squared = error.square()
+        return (
+            latents,
+            ids,
+            (weights * squared).mean(),
+            (weights * error.abs()).mean(),
+            commitment,
+            squared.mean(),
+        )
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
         """Move the codes."""

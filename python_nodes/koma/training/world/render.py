@@ -46,10 +46,31 @@ class Renderer:
         """Return uint8 `[B, T, 3, size, size]` at `times` `[T]`, 0 for the first frame, 1 for the last."""
         return self._draw(batch, times.cpu())
 
+    @property
+    def backgrounds(self) -> Tensor:
+        """The six backgrounds in catalogue order: uint8 `[6, 3, size, size]`, RGB."""
+        return (self._backgrounds + 0.5).clamp(0, 255).to(torch.uint8)
+
     def grounds(self, batch: SceneBatch) -> Tensor:
         """Return the backgrounds without objects: uint8 `[B, 3, size, size]`, RGB."""
-        grounds = self._backgrounds[on_device(batch.background, self.device)]
-        return (grounds + 0.5).clamp(0, 255).to(torch.uint8)
+        return self.backgrounds[on_device(batch.background, self.device)]
+
+    def object_pixels(self, batch: SceneBatch, frames: Tensor) -> Tensor:
+        """Tell where frames [B, F, 3, H, W] of these scenes show an object: bool `[B, F, H, W]`."""
+        return (frames != self.grounds(batch)[:, None]).any(2)
+
+    @torch.no_grad()
+    def cutouts(self, batch: SceneBatch, grey: float) -> tuple[Tensor, Tensor]:
+        """Draw the first object of every scene, in its first frame, over plain `grey` (0 to 255).
+
+        Returns uint8 `[B, 3, size, size]` and its opacity, float32 `[B, size, size]` in [0, 1].
+        """
+        kind, flip = on_device(batch.kind[:, 0], self.device), on_device(batch.flip[:, 0], self.device)
+        path = on_device(torch.from_numpy(batch.start[:, :1]), self.device)
+        layer = self._layer(kind, flip, path)[:, 0]
+        opacity = layer[:, 3] / 255
+        drawn = grey * (1 - opacity[:, None]) + layer[:, :3]
+        return (drawn + 0.5).clamp(0, 255).to(torch.uint8), opacity
 
     def _draw(self, batch: SceneBatch, times: Tensor) -> Tensor:
         rows = max(1, CHUNK_VALUES // (len(times) * 4 * self.size * self.size))
@@ -79,6 +100,11 @@ class Renderer:
 
     def _over(self, canvas: Tensor, kind: Tensor, flip: Tensor, path: Tensor) -> Tensor:
         """Lay one object per clip over `canvas` `[B, T, 3, H, W]`; `path` is `[B, T, 3]`."""
+        layer = self._layer(kind, flip, path)
+        return canvas * (1 - layer[:, :, 3:] / 255) + layer[:, :, :3]
+
+    def _layer(self, kind: Tensor, flip: Tensor, path: Tensor) -> Tensor:
+        """Return one object per clip alone, premultiplied RGBA in [0, 255]: `[B, T, 4, H, W]`."""
         count, times, size, side = len(kind), path.shape[1], self.size, self.side
         columns = self._filter(path[..., 0], path[..., 2])
         columns = torch.where(flip[:, None, None, None], columns.flip(-1), columns)
@@ -87,8 +113,7 @@ class Renderer:
         strips = torch.bmm(rows.reshape(count, times * size, side), sprite)
         strips = strips.reshape(count * times, size * 4, side)
         layer = torch.bmm(strips, columns.reshape(count * times, size, side).transpose(1, 2))
-        layer = layer.reshape(count, times, size, 4, size).transpose(2, 3)
-        return canvas * (1 - layer[:, :, 3:] / 255) + layer[:, :, :3]
+        return layer.reshape(count, times, size, 4, size).transpose(2, 3)
 
     def _filter(self, centre: Tensor, scale: Tensor) -> Tensor:
         """Return resampling weights `[B, T, size, side]` for one axis of objects at `centre` with `scale`."""
