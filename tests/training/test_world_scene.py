@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from koma.training.world.catalogue import BACKGROUNDS, MOTIONS, OBJECTS, RIGHT, STILL
 from koma.training.world.scene import (
@@ -13,6 +14,7 @@ from koma.training.world.scene import (
     sample_batch,
     sample_scenes,
     snapped,
+    snapped_clips,
 )
 
 
@@ -147,3 +149,47 @@ def test_snapped_objects_do_not_overlap() -> None:
     pairs = snapped(sample_batch(4000, 6, objects=(2,), medium="image"), 8).start
     apart = np.abs(pairs[:, 0, :2] - pairs[:, 1, :2]).max(1)
     assert (apart > pairs[:, :, 2].mean(1) - 1e-6).all()
+
+
+def _boxes(path: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return path[..., :2] - path[..., 2:] / 2, path[..., :2] + path[..., 2:] / 2
+
+
+def test_snapped_clips_keep_what_they_show_and_stay_within_the_frame() -> None:
+    before = sample_batch(6000, 8)
+    after = snapped_clips(before, 8, 2)
+    shown = np.arange(2) < after.count[:, None]
+    for name in ("kind", "background", "motion", "count", "flip"):
+        assert np.array_equal(getattr(after, name), getattr(before, name))
+    for path in (after.start, after.end):
+        low, high = _boxes(path)
+        assert low[shown].min() > -1e-6
+        assert high[shown].max() < 1 + 1e-6
+        assert not path[~shown].any()
+    assert np.array_equal(
+        np.sign(np.round(after.end - after.start, 4)), np.sign(np.round(before.end - before.start, 4))
+    )
+    moved = np.abs(after.end - after.start)[..., :2].max(-1)
+    assert set(np.unique(np.round(moved[shown] * 8, 3))) == {0, 2, 3}
+    assert np.abs(after.start - before.start)[shown].max() < 0.4
+
+
+def test_snapped_clips_begin_on_the_grid_where_they_are_largest() -> None:
+    after = snapped_clips(sample_batch(6000, 9), 8, 2)
+    largest = np.where(after.start[..., 2:] >= after.end[..., 2:], after.start, after.end)
+    low, _ = _boxes(largest)
+    shown = np.arange(2) < after.count[:, None]
+    still = after.start[..., 2] == after.end[..., 2]
+    corners = np.where(still[..., None], _boxes(after.start)[0], low)[shown] * 4
+    assert np.allclose(corners, np.round(corners), atol=1e-4)
+    assert set(np.unique(np.round(after.start[..., 2][shown] * 8, 3))) == {2, 3, 4}
+
+
+def test_snapped_clips_of_pairs_never_overlap_and_keep_their_order() -> None:
+    before = sample_batch(6000, 10, objects=(2,))
+    after = snapped_clips(before, 8, 2)
+    for path in (after.start, after.end):
+        apart = np.abs(path[:, 0, :2] - path[:, 1, :2]).max(1)
+        assert (apart > path[:, :, 2].mean(1) - 1e-6).all()
+    order = [np.sign(np.round(b.start[:, 0, :2] - b.start[:, 1, :2], 4)) for b in (before, after)]
+    assert np.array_equal(*order)

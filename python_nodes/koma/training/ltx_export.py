@@ -73,7 +73,7 @@ out.{grid}
 """
 
 GRID = """ In
-text-to-video clips objects begin on a grid of {cells}×{cells} cells."""
+text-to-video clips objects begin where a latent vector does and move by whole {cells}ths of the frame."""
 
 
 def export_pipeline(

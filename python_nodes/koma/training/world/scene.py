@@ -180,6 +180,50 @@ def snapped(batch: SceneBatch, cells: int) -> SceneBatch:
     return replace(batch, start=start * present, end=end * present)
 
 
+def snapped_clips(batch: SceneBatch, cells: int, stride: int) -> SceneBatch:
+    """Return the same scenes with paths in whole cells, `cells` to a side, that begin on every `stride`-th.
+
+    Objects are 2 to `cells`/2 cells large and move whole cells; those that grow or shrink have 2 cells where
+    they are small, and lie on the grid where they are large. Nothing leaves the frame or overlaps.
+    """
+    pair = batch.count == 2
+    widest = np.maximum(batch.start, batch.end)[:, :1, 2]
+    changing = batch.start[:, :1, 2] != batch.end[:, :1, 2]
+    size = np.floor(widest * cells + np.where(pair, 0.0, 0.5)[:, None])
+    size = np.clip(size, np.where(changing, 3, 2), cells // 2)
+    small = np.where(changing, 2, size)
+    corner = np.empty((len(batch), MAX_OBJECTS, 2))
+    travel = np.round((batch.end - batch.start)[:, :1, :2] * cells)
+    first = (batch.start[:, 0, :2] - widest / 2) * cells / stride
+    corner[:, 0] = np.round(first) * stride
+    apart = np.ceil(size / stride) * stride
+    corner[:, 1] = corner[:, 0] + apart * np.round(np.sign(batch.start[:, 1, :2] - batch.start[:, 0, :2]))
+    corner = _moved_inside(corner, travel, size[:, None], pair, cells, stride)
+    start, end = batch.start.copy(), batch.end.copy()
+    for path, moved in ((start, 0.0), (end, travel)):
+        path[:, :, :2] = (corner + moved + size[:, None] / 2) / cells
+    start[:, :, 2] = np.where(batch.start[:, :1, 2] < widest, small, size) / cells
+    end[:, :, 2] = np.where(batch.end[:, :1, 2] < widest, small, size) / cells
+    present = (np.arange(MAX_OBJECTS) < batch.count[:, None])[:, :, None]
+    return replace(batch, start=start * present, end=end * present)
+
+
+def _moved_inside(
+    corner: NDArray[np.float64],
+    travel: NDArray[np.float32],
+    size: NDArray[np.float32],
+    pair: NDArray[np.bool_],
+    cells: int,
+    stride: int,
+) -> NDArray[np.float64]:
+    """Move all corners `[B, 2, 2]` of a scene by multiples of `stride`, until its whole path is in the frame."""
+    shown = np.where(pair[:, None, None], corner, corner[:, :1])
+    low = shown.min(1, keepdims=True) + np.minimum(travel, 0)
+    high = shown.max(1, keepdims=True) + np.maximum(travel, 0) + size - cells
+    up, down = (np.ceil(np.maximum(over, 0) / stride) * stride for over in (-low, high))
+    return corner + up - down
+
+
 def _empty(n: int) -> SceneBatch:
     path = np.zeros((2, n, MAX_OBJECTS, 3), np.float32)
     ints = np.zeros((3, n), np.int64)
