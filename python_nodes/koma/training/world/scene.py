@@ -216,7 +216,7 @@ def _moved_inside(
     cells: int,
     stride: int,
 ) -> NDArray[np.float64]:
-    """Move all corners `[B, 2, 2]` of a scene by multiples of `stride`, until its whole path is in the frame."""
+    """Move the corners `[B, 2, 2]` of a scene by multiples of `stride` until its path is in the frame."""
     shown = np.where(pair[:, None, None], corner, corner[:, :1])
     low = shown.min(1, keepdims=True) + np.minimum(travel, 0)
     high = shown.max(1, keepdims=True) + np.maximum(travel, 0) + size - cells
