@@ -151,7 +151,7 @@ def test_snapped_objects_do_not_overlap() -> None:
     assert (apart > pairs[:, :, 2].mean(1) - 1e-6).all()
 
 
-def _boxes(path: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _boxes(path: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     return path[..., :2] - path[..., 2:] / 2, path[..., :2] + path[..., 2:] / 2
 
 
@@ -191,5 +191,6 @@ def test_snapped_clips_of_pairs_never_overlap_and_keep_their_order() -> None:
     for path in (after.start, after.end):
         apart = np.abs(path[:, 0, :2] - path[:, 1, :2]).max(1)
         assert (apart > path[:, :, 2].mean(1) - 1e-6).all()
-    order = [np.sign(np.round(b.start[:, 0, :2] - b.start[:, 1, :2], 4)) for b in (before, after)]
-    assert np.array_equal(*order)
+    for axis in (0, 1):
+        order = np.sign(np.round(before.start[:, 0, axis] - before.start[:, 1, axis], 4))
+        assert np.array_equal(np.sign(np.round(after.start[:, 0, axis] - after.start[:, 1, axis], 4)), order)

@@ -114,6 +114,7 @@ class AmusedRun(Run):
     exported: ClassVar = {"transformer": "transformer", "text_encoder": "text_encoder"}
     lr = 4e-3
     ema_decay = 0.999
+    bfloat16_on_cpu = True
     weight_decay = 0.02
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:

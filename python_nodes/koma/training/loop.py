@@ -8,7 +8,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from koma.training.ema import Average
 from koma.training.optimizer import make_optimizers
@@ -74,7 +75,7 @@ class Run(ABC):
     clip: float = 1.0
     ema_decay: float = 0.999
     bfloat16_on_cpu: bool = False
-    """Whether a CPU, too, multiplies in bfloat16: it pays for convolutions, not for small matrices."""
+    """Whether a CPU, too, multiplies in bfloat16."""
     exported: ClassVar[Mapping[str, str]]
     """Names of `modules()` → where `export` puts their weights, below the checkpoint's folder."""
     progress: float = 0.0
@@ -230,7 +231,7 @@ class _Fitting:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         bfloat16 = self.device.type == "cuda" or self.run.bfloat16_on_cpu
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16), self._attention(bfloat16):
             loss, figures = self.run.loss(step, self.generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.run.clip, foreach=True)
@@ -241,6 +242,12 @@ class _Fitting:
             self.run.after_step(step, self.generator)
         self.average.update(step)
         self.pending.append((step, loss.detach(), figures))
+
+    def _attention(self, bfloat16: bool) -> AbstractContextManager[object]:
+        """In bfloat16 the fused attention of a CPU takes four times as long backwards as plain products."""
+        if bfloat16 and self.device.type == "cpu":
+            return sdpa_kernel(SDPBackend.MATH)
+        return nullcontext()
 
     def _housekeeping(self, step: int) -> None:
         now = time.monotonic()

@@ -89,6 +89,7 @@ class LTXRun(Run):
     name = "ltx"
     exported: ClassVar = {"transformer": "transformer", "text_encoder": "text_encoder"}
     ema_decay = 0.999
+    bfloat16_on_cpu = True
 
     def __init__(self, size: int = 128, tiny: bool = False, batch: int | None = None) -> None:
         if size % (2 * SPATIAL_RATIO):

@@ -12,9 +12,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrices of a batch [B, rows, columns], approximately, in bfloat16 on a GPU."""
+    """Nearest semi-orthogonal matrices of a batch [B, rows, columns], approximately: in bfloat16."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
