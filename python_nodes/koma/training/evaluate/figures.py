@@ -14,7 +14,8 @@ Z95 = 1.959964
 class Figure:
     """One row of the table: a value with its 95 % interval over `n` samples, and what it should reach.
 
-    `unit` is "%", "dB" or "s"; of seconds less is better, and the interval is the span of the repetitions.
+    `unit` is "%", "dB", "s" or "×" (a ratio of seconds); of the last two less is better, and the interval is
+    the span of the repetitions.
     """
 
     what: str

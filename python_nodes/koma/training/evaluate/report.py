@@ -53,7 +53,7 @@ def write_report(context: Context, measured: dict[str, list[Figure]], order: lis
 
 
 def _row(figure: Figure) -> str:
-    digits = 2 if figure.unit == "s" else 1
+    digits = 2 if figure.unit in ("s", "×") else 1
     cells = [
         figure.what,
         f"{figure.value:.{digits}f} {figure.unit}",
