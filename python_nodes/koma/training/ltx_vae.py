@@ -32,7 +32,7 @@ SQUARED_WEIGHT = 4.0
 GRADIENT_WEIGHT = 0.5
 KL_WEIGHT = 1e-3
 GRADIENT_SCALES = 3
-OBJECT_WEIGHT = 3.0
+OBJECT_WEIGHT = 8.0
 """Weight of an error where an object is: a tenth of the pixels, and nearly all there is to learn."""
 MEASURE_BATCH = 32
 
