@@ -12,7 +12,7 @@ defmodule Koma.Scheduler do
   alias Koma.{Cluster, ModelNode, Telemetry}
   alias Koma.Scheduler.{Lease, Placement}
 
-  @type mode :: :shared | :alone
+  @type mode :: :shared | :alone | :apart
 
   # `guests`: by model node and job, the peer that placed the job here, which is told when its slot is
   # free. `patient`: guests that wait until their model node is empty.
@@ -36,8 +36,9 @@ defmodule Koma.Scheduler do
   def attach(family), do: GenServer.call(__MODULE__, {:attach, family})
 
   @doc """
-  Takes a slot for a job, on behalf of its process. An `:alone` job gets a whole model node; while
-  none is empty, one is kept free of new jobs for it until it is claimed or withdrawn.
+  Takes a slot for a job, on behalf of its process. An `:alone` job gets a whole model node, an `:apart`
+  one a whole peer; while none is empty, one is kept free of new jobs for it until it is claimed or
+  withdrawn.
   """
   @spec claim(String.t(), String.t(), pid, mode) :: {:ok, Lease.t()} | :none
   def claim(family, id, job, mode) do
@@ -46,7 +47,7 @@ defmodule Koma.Scheduler do
     end)
   end
 
-  @doc "The job of this family that waits to run alone waits no longer."
+  @doc "The job of this family that waits to run alone, or apart, waits no longer."
   @spec withdraw(String.t()) :: :ok
   def withdraw(family), do: GenServer.cast(__MODULE__, {:withdraw, family})
 
@@ -114,11 +115,11 @@ defmodule Koma.Scheduler do
     case take(state.placement, mode, family, id) do
       {:ok, name, node, placement} ->
         lease = %Lease{node: name, pid: node.pid, peer: node.peer, mode: mode}
-        state = hold(%{state | placement: placement}, name, id, job)
-        {:reply, {:ok, lease}, tell_peers(state, name)}
+        held = hold(%{state | placement: placement}, name, id, job)
+        {:reply, {:ok, lease}, held |> tell_peers(name) |> tell_apart(state)}
 
       {:none, placement} ->
-        {:reply, :none, %{state | placement: placement}}
+        {:reply, :none, tell_apart(%{state | placement: placement}, state)}
 
       :none ->
         {:reply, :none, state}
@@ -160,11 +161,11 @@ defmodule Koma.Scheduler do
   end
 
   def handle_cast({:host, name, id, visit, mode, peer}, state) do
-    {:noreply, host(state, {name, id, visit, mode, peer})}
+    {:noreply, state |> host({name, id, visit, mode, peer}) |> tell_apart(state)}
   end
 
   def handle_cast({:withdraw, family}, state) do
-    {:noreply, state |> unreserve(family) |> host_patient() |> tell(family)}
+    {:noreply, state |> unreserve(family) |> host_patient() |> tell(family) |> tell_apart(state)}
   end
 
   def handle_cast({:node_closed, name}, state) do
@@ -177,15 +178,19 @@ defmodule Koma.Scheduler do
 
   def handle_cast({:node_down, name}, state), do: {:noreply, lose(state, name)}
 
-  def handle_cast({:slot_free, name, id}, state) do
-    state = measure(state, {name, id})
+  def handle_cast({:slot_free, name, id}, before) do
+    state = measure(before, {name, id})
     state = %{state | placement: Placement.free(state.placement, name, id)}
     state = forget_holders(state, fn held -> held == {name, id} end)
     state = state |> goodbye({name, id}) |> tell_peers(name) |> host_patient()
 
     case state.placement.nodes do
-      %{^name => node} -> {:noreply, state |> tell(node.family) |> answer_idle()}
-      _gone -> {:noreply, state}
+      %{^name => node} ->
+        state = state |> tell(node.family) |> tell_waiting() |> tell_apart(before)
+        {:noreply, answer_idle(state)}
+
+      _gone ->
+        {:noreply, state}
     end
   end
 
@@ -203,6 +208,10 @@ defmodule Koma.Scheduler do
 
   defp take(placement, :alone, family, id) do
     Placement.take_alone(placement, family, id, :rand.uniform())
+  end
+
+  defp take(placement, :apart, family, id) do
+    Placement.take_apart(placement, family, id, :rand.uniform())
   end
 
   defp hold(state, name, id, job) do
@@ -291,8 +300,8 @@ defmodule Koma.Scheduler do
 
       # Over there the death of the job's process is noticed, too; that peer tells of the slot.
       %{^name => %{family: family}} ->
-        state = %{state | placement: Placement.free(state.placement, name, id)}
-        state |> tell(family) |> answer_idle()
+        freed = %{state | placement: Placement.free(state.placement, name, id)}
+        freed |> tell(family) |> tell_apart(state) |> answer_idle()
 
       _gone ->
         state
@@ -322,6 +331,8 @@ defmodule Koma.Scheduler do
     |> forget_guests(name)
     |> host_patient()
     |> tell(family)
+    |> tell_waiting()
+    |> tell_apart(state)
     |> answer_idle()
   end
 
@@ -341,6 +352,20 @@ defmodule Koma.Scheduler do
   defp tell(state, family) do
     with %{^family => queue} <- state.queues, do: send(queue, {:slots_free, family})
     state
+  end
+
+  # Who waits for a peer to be empty waits for the slots of every family.
+  defp tell_waiting(state) do
+    for {_peer, {_id, family}} <- state.placement.apart, do: tell(state, family)
+    state
+  end
+
+  # When a peer is kept for a job, or let go, that concerns every family, and the other peers.
+  defp tell_apart(%{placement: %{apart: same}} = state, %{placement: %{apart: same}}), do: state
+
+  defp tell_apart(state, _before) do
+    for {family, _queue} <- state.queues, do: tell(state, family)
+    Enum.reduce(Map.keys(state.placement.nodes), state, &tell_peers(&2, &1))
   end
 
   defp answer_idle(state) do

@@ -84,7 +84,37 @@ defmodule Koma.Faults.ClusterTest do
             %{type: "retrying"} = event <- events,
             do: event.data["code"]
 
-      assert lost != [] and Enum.uniq(lost) == ["unavailable"]
+      assert lost != [] and Enum.uniq(lost) == ["peer_lost"]
+    end
+
+    test "a job under which peers die has the next one to itself, then fails as poison_job; those beside it complete",
+         context do
+      names = names(context, ~w(g w))
+      g = start_peer(context, names, 0, roles: [:gateway], models: [], max_attempts: 2)
+      worker = [roles: [:worker], models: [toy(%{count: 2, slots: 2})]]
+      w = start_peer(context, names, 1, worker)
+      await_cluster([g, w], 2)
+      poison = submit!(g, long(1, 1_000))["id"]
+      innocent = for seed <- 2..4, do: submit!(g, long(seed, 50))["id"]
+
+      for attempt <- 1..2, reduce: w do
+        w ->
+          call(g, Koma.CoreCase, :await_attempt, [poison, attempt])
+          kill(w)
+          restart(w, worker)
+      end
+
+      events = await_end(g, poison)
+      assert milestones(events) == ~w(queued started retrying queued started failed)
+      assert %{"code" => "poison_job", "message" => message} = List.last(events).data
+      assert message =~ "peer"
+      [_first, %{at: from}] = Enum.filter(events, &(&1.type == "started"))
+
+      for story <- for(id <- innocent, do: await_end(g, id)) do
+        assert Storm.fault(story, digest(story)) == nil
+        # Nobody was beside it.
+        assert Enum.filter(story, &(&1.at in from..List.last(events).at and runs?(&1))) == []
+      end
     end
 
     test "a worker that falls silent is lost with its ticks: its jobs run again elsewhere; once it goes on it is back, and what it still had is dropped",
@@ -239,6 +269,8 @@ defmodule Koma.Faults.ClusterTest do
       assert call(a, Koma.Cluster, :peers, []) == []
     end
   end
+
+  defp runs?(%{type: type}), do: type in ~w(started progress)
 
   defp signal(%{os_pid: os_pid}, name) do
     {_output, 0} = System.cmd("kill", ["-" <> name, "#{os_pid}"])

@@ -114,6 +114,27 @@ defmodule Koma.Faults.RestartTest do
     assert [_one] = all |> Enum.map(&digest/1) |> Enum.uniq()
   end
 
+  test "a job under which the whole server dies has it to itself the next time, then fails as poison_job",
+       %{dir: dir} do
+    overrides = [max_attempts: 2, models: [toy(%{count: 2, slots: 2})]]
+    script = OtherBeam.submits(3, %{"steps" => 60, "step_ms" => 25})
+    beam = OtherBeam.start(dir, overrides, script)
+    [poison | innocent] = OtherBeam.ids(beam)
+    OtherBeam.kill(beam)
+
+    again = "Koma.CoreCase.await_attempt(#{inspect(poison)}, 2); IO.puts(\"IDS #{poison}\")"
+    beam = OtherBeam.start(dir, overrides, again)
+    [^poison] = OtherBeam.ids(beam)
+    OtherBeam.kill(beam)
+
+    start_core(dir, overrides)
+    events = await_end(poison)
+    assert milestones(events) == ~w(queued started retrying queued started failed)
+    assert %{"code" => "peer_lost"} = Enum.find(events, &(&1.type == "retrying")).data
+    assert %{"code" => "poison_job"} = List.last(events).data
+    for id <- innocent, do: assert(%{type: "completed"} = List.last(await_end(id)))
+  end
+
   test "a hung model node does not outlive a BEAM that was killed", %{dir: dir} do
     params = %{"fail" => "hang_gil", "fail_at" => 2}
     beam = OtherBeam.start(dir, [], OtherBeam.submits(1, params))

@@ -65,6 +65,71 @@ defmodule Koma.Properties.PlacementTest do
     end)
   end
 
+  test "a job that has the peer to itself is beside no other, of whatever family, and gets it in the end" do
+    operation =
+      one_of([
+        {:take, integer(1, 9)},
+        {:take_image, integer(1, 9)},
+        {:free, integer(1, 9)},
+        {:take_alone, integer(1, 9)},
+        {:take_apart, integer(1, 9)},
+        {:down, integer(1, 2)}
+      ])
+
+    holds(list(operation), fn operations ->
+      start = Placement.up(two_nodes(), "b1", self(), "amused", 4, [])
+      placement = Enum.reduce(operations, start, &operate/2)
+
+      emptied =
+        for {name, node} <- placement.nodes, id <- node.jobs, reduce: placement do
+          placement -> Placement.free(placement, name, id)
+        end
+
+      emptied = Placement.unreserve(emptied, "toy")
+
+      apart?(placement) and
+        match?({:ok, _, _, _}, Placement.take_apart(emptied, "toy", "job_last"))
+    end)
+  end
+
+  test "while a job waits for the peer nobody gets a slot of it; let go, everybody does" do
+    placement =
+      Placement.new()
+      |> Placement.up("a", self(), "toy", 2, [])
+      |> Placement.up("b", self(), "amused", 2, ["job_1"])
+
+    assert {:none, placement} = Placement.take_apart(placement, "toy", "job_2")
+    assert Placement.take(placement, "toy", "job_3") == :none
+    assert Placement.host(placement, "a", "job_3", :shared) == :refused
+    refute Placement.told(placement, "b").open
+    let_go = Placement.unreserve(placement, "toy")
+    assert {:ok, "a", _node, _} = Placement.take(let_go, "toy", "job_3")
+
+    placement = Placement.free(placement, "b", "job_1")
+    assert {:ok, "a", _node, placement} = Placement.take_apart(placement, "toy", "job_2")
+    assert Placement.take(placement, "amused", "job_3") == :none
+    assert Placement.unreserve(placement, "toy") == placement
+
+    for gone <- [Placement.free(placement, "a", "job_2"), Placement.down(placement, "a")] do
+      assert {:ok, "b", _node, _} = Placement.take(gone, "amused", "job_3")
+    end
+  end
+
+  test "a guest that needs the peer to itself waits until all of it is empty" do
+    placement =
+      Placement.new()
+      |> Placement.up("a", self(), "toy", 2, [])
+      |> Placement.up("b", self(), "amused", 2, ["job_1"])
+
+    assert {:wait, placement} = Placement.host(placement, "a", "guest", :apart)
+    assert Placement.host(placement, "a", "another", :apart) == :refused
+    placement = Placement.free(placement, "b", "job_1")
+    assert {:ok, "a", _node, placement} = Placement.host(placement, "a", "guest", :apart)
+    assert Placement.unreserve_for(placement, "a", "guest") == placement
+    placement = Placement.free(placement, "a", "guest")
+    assert {:ok, "b", _node, _} = Placement.take(placement, "amused", "job_2")
+  end
+
   test "a job is not given to a model node that still holds an earlier attempt of it" do
     placement = Placement.up(Placement.new(), "a", self(), "toy", 2, ["job_1"])
     assert Placement.take(placement, "toy", "job_1") == :none
@@ -230,8 +295,30 @@ defmodule Koma.Properties.PlacementTest do
     end
   end
 
+  defp operate({:take_apart, n}, placement) do
+    if running?(placement, n) do
+      placement
+    else
+      case placement |> Placement.unreserve("toy") |> Placement.take_apart("toy", "job_#{n}") do
+        {:ok, _name, _node, placement} -> placement
+        {:none, placement} -> placement
+      end
+    end
+  end
+
+  defp operate({:take_image, n}, placement) do
+    if running?(placement, n) do
+      placement
+    else
+      case Placement.take(placement, "amused", "job_#{n}") do
+        {:ok, _name, _node, placement} -> placement
+        :none -> placement
+      end
+    end
+  end
+
   defp operate({:free, n}, placement) do
-    Enum.reduce(~w(a1 a2), placement, &Placement.free(&2, &1, "job_#{n}"))
+    Enum.reduce(Map.keys(placement.nodes), placement, &Placement.free(&2, &1, "job_#{n}"))
   end
 
   defp operate({:down, n}, placement) do
@@ -240,6 +327,15 @@ defmodule Koma.Properties.PlacementTest do
 
   defp running?(placement, n) do
     Enum.any?(placement.nodes, fn {_name, node} -> "job_#{n}" in node.jobs end)
+  end
+
+  defp apart?(placement) do
+    jobs = Enum.flat_map(placement.nodes, fn {_name, node} -> MapSet.to_list(node.jobs) end)
+
+    case placement.apart do
+      %{nil => {id, _family}} -> id not in jobs or jobs == [id]
+      _nobody -> true
+    end
   end
 
   defp lonely?(%{alone: id, jobs: jobs, slots: slots}) do

@@ -53,7 +53,7 @@ defmodule Koma.Properties.QueueTest do
     test "serves jobs whose model node died before all others" do
       holds(list(operation()), fn operations ->
         {line, model} = run(operations)
-        rank = %{alone: 0, again: 1, interactive: 2, batch: 2}
+        rank = %{apart: 0, alone: 1, again: 2, interactive: 3, batch: 3}
         ranks = for id <- departures(line), do: rank[class(model, id)]
         ranks == Enum.sort(ranks)
       end)
@@ -330,7 +330,7 @@ defmodule Koma.Properties.QueueTest do
     Enum.group_by(
       model.waiting,
       fn {_id, key, class} ->
-        {class, if(class in [:alone, :again], do: nil, else: key)}
+        {class, if(class in [:apart, :alone, :again], do: nil, else: key)}
       end,
       &elem(&1, 0)
     )
@@ -338,7 +338,11 @@ defmodule Koma.Properties.QueueTest do
 
   defp class(model, id), do: model.waiting |> List.keyfind(id, 0) |> elem(2)
 
-  defp next(line), do: with(:empty <- Line.first_alone(line), do: Line.first(line))
+  defp next(line) do
+    with :empty <- Line.first(line, :apart),
+         :empty <- Line.first(line, :alone),
+         do: Line.first(line)
+  end
 
   defp serve(line) do
     {:ok, id} = next(line)
@@ -374,7 +378,7 @@ defmodule Koma.Properties.QueueTest do
 
   defp operation do
     id = map(integer(1, 12), &"job_#{&1}")
-    class = one_of([:alone, :again, :interactive, :interactive, :interactive, :batch])
+    class = one_of([:apart, :alone, :again, :interactive, :interactive, :interactive, :batch])
     cost = integer(1, 60)
     put = {:put, id, one_of(@keys), class, cost}
     one_of([put, put, put, {:promise, id, one_of(@keys), cost}, {:delete, id}, :serve])

@@ -144,6 +144,16 @@ defmodule Koma.CoreCase do
     end)
   end
 
+  @doc "Waits until this attempt of a job has made a step; asks, and follows nobody."
+  @spec await_attempt(String.t(), pos_integer) :: true
+  def await_attempt(id, attempt) do
+    eventually(fn ->
+      Enum.any?(Koma.Store.Jobs.events(id, 0), fn event ->
+        event.type == "progress" and event.data["attempt"] == attempt and event.data["step"] > 0
+      end)
+    end)
+  end
+
   @doc "The types of events, e.g. `~w(queued started completed)`; progress and new places left out."
   @spec milestones([Koma.Job.Event.t()]) :: [String.t()]
   def milestones(events) do

@@ -13,7 +13,7 @@ defmodule Koma.Dashboard.Errors do
   @table __MODULE__
   @kept 100
   # Told once, of the model node.
-  @deaths ~w(node_crashed node_hung unavailable)
+  @deaths ~w(node_crashed node_hung peer_lost unavailable)
   @events [[:koma, :job, :finished], [:koma, :job, :retrying], [:koma, :model_node, :down]]
 
   @type kind :: :job | :attempt | :model_node

@@ -35,12 +35,15 @@ defmodule Koma.Job.Members do
   @spec join(t, Record.t(), pid | nil, happened :: [{Lifecycle.event(), map}]) :: t
   def join(members, %Record{id: id} = record, submitter, happened) do
     Telemetry.execute([:koma, :cache, :join], %{count: 1}, %{})
-    lost = if record.state == "running", do: [{"retrying", Retry.stopped(record)}], else: []
+    lost = if record.state == "running", do: [{"retrying", interrupted(record)}], else: []
 
     for {type, data} <- lost ++ happened, reduce: add(members, record, submitter) do
       members -> emit(members, type, data, [id])
     end
   end
+
+  # It has the losses of the run from now on, so this one counts for nothing.
+  defp interrupted(record), do: Retry.told(record.attempt, Retry.stopped())
 
   @doc "Something happens to all of them."
   @spec emit(t, Lifecycle.event(), map) :: t

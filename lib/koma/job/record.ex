@@ -25,7 +25,9 @@ defmodule Koma.Job.Record do
     cached: false,
     state: "accepted",
     attempt: 0,
+    # Attempts that were lost with their model node, or with their peer; and the latter alone.
     losses: 0,
+    peer_losses: 0,
     # Counts the gateways that owned the job, one after another: the fence between them.
     epoch: 1,
     seq: 0,
@@ -54,6 +56,7 @@ defmodule Koma.Job.Record do
           state: Lifecycle.state(),
           attempt: non_neg_integer,
           losses: non_neg_integer,
+          peer_losses: non_neg_integer,
           epoch: pos_integer,
           seq: non_neg_integer,
           params: map,
@@ -86,6 +89,10 @@ defmodule Koma.Job.Record do
   defp effect(record, %Event{type: "retrying", data: %{"code" => code}})
        when code in @blameless do
     record
+  end
+
+  defp effect(record, %Event{type: "retrying", data: %{"code" => "peer_lost"}}) do
+    %{record | losses: record.losses + 1, peer_losses: record.peer_losses + 1}
   end
 
   defp effect(record, %Event{type: "retrying"}), do: %{record | losses: record.losses + 1}

@@ -72,6 +72,9 @@ defmodule Koma.Job.Server do
 
   @impl GenServer
   def init({record, submitter, open: open?}) do
+    # To leave word when the gateway stops: what still runs then was not lost with it.
+    _was = Process.flag(:trap_exit, true)
+
     if not open? or Processes.open(record) == :ok do
       Logger.metadata(job: record.id)
       members = Members.add(%{}, record, submitter)
@@ -86,7 +89,7 @@ defmodule Koma.Job.Server do
   @impl GenServer
   def handle_continue(:enter, %{record: record} = state) do
     if record.state == "running",
-      do: {:noreply, state |> emit("retrying", Retry.stopped(record)) |> enqueue()},
+      do: again(state, Retry.interrupted(record, Followers.attempts(record.id) > 0)),
       else: {:noreply, enqueue(state)}
   end
 
@@ -179,6 +182,17 @@ defmodule Koma.Job.Server do
   end
 
   def handle_info({:fenced, _of_a_job_that_ended}, state), do: {:noreply, state}
+
+  @impl GenServer
+  def terminate(reason, %{record: %{state: "running"}} = state)
+      when reason == :shutdown or elem(reason, 0) == :shutdown do
+    retrying(state, Retry.stopped())
+  catch
+    # The store stopped before, of an error: the job is found as one that runs.
+    :exit, _no_store -> state
+  end
+
+  def terminate(_reason, state), do: state
 
   # --- jobs that come and go
 
@@ -309,12 +323,13 @@ defmodule Koma.Job.Server do
         {:stop, :normal, failed(state, error)}
 
       {:again, error} ->
-        data = %{"attempt" => state.attempt, "code" => error.code, "message" => error.message}
         about = %{attempt: state.attempt, code: error.code}
         Members.measure(state.members, [:koma, :job, :retrying], %{count: 1}, about)
-        {:noreply, state |> emit("retrying", data) |> enqueue()}
+        {:noreply, state |> retrying(error) |> enqueue()}
     end
   end
+
+  defp retrying(state, error), do: emit(state, "retrying", Retry.told(state.attempt, error))
 
   # A model node may die before it says that it took the job; the attempt counts all the same.
   defp ensure_started(%{record: %{state: "running"}} = state), do: state

@@ -140,9 +140,9 @@ defmodule Koma.Queue.Line do
     )
   end
 
-  @doc "The first of those that must run alone."
-  @spec first_alone(t) :: {:ok, id} | :empty
-  def first_alone(line), do: head(line, {:alone, nil})
+  @doc "The first of those that must have a peer, or a model node, to themselves."
+  @spec first(t, :apart | :alone) :: {:ok, id} | :empty
+  def first(line, class), do: head(line, {class, nil})
 
   @doc "The job whose turn it is, of those that may share a model node."
   @spec first(t) :: {:ok, id} | :empty
@@ -188,13 +188,16 @@ defmodule Koma.Queue.Line do
     position(line, flow, :gb_sets.size(line.flows[flow]) - 1)
   end
 
-  defp position(_line, {:alone, nil}, index), do: index + 1
-  defp position(line, {:again, nil}, index), do: count(line, :alone) + index + 1
+  defp position(_line, {:apart, nil}, index), do: index + 1
+  defp position(line, {:alone, nil}, index), do: count(line, :apart) + index + 1
+
+  defp position(line, {:again, nil}, index),
+    do: count(line, :apart) + count(line, :alone) + index + 1
 
   defp position(line, {class, key}, index) do
     in_class = Stride.turns_before(line.keys[class], key, index)
     in_line = Stride.turns_before(line.turns, turn(class), in_class)
-    count(line, :alone) + count(line, :again) + in_line + 1
+    count(line, :apart) + count(line, :alone) + count(line, :again) + in_line + 1
   end
 
   defp count(line, class) do
@@ -202,7 +205,7 @@ defmodule Koma.Queue.Line do
   end
 
   # Those that go first do so whoever sent them.
-  defp flow(%Ticket{class: class}) when class in [:alone, :again], do: {class, nil}
+  defp flow(%Ticket{class: class}) when class in [:apart, :alone, :again], do: {class, nil}
   defp flow(%Ticket{class: class, key: key}), do: {class, key}
 
   defp turn(class), do: {@classes |> Map.fetch!(class) |> elem(0), class}

@@ -131,7 +131,7 @@ defmodule Koma.Queue.Server do
   defp pump(%{paused: true} = state), do: tell_depth(state)
 
   defp pump(state) do
-    state = state |> serve(:alone) |> serve(:shared) |> tell_depth()
+    state = state |> serve(:apart) |> serve(:alone) |> serve(:shared) |> tell_depth()
 
     if Line.size(state.line) == 0,
       do: %{state | rate: Rate.idle(state.rate)},
@@ -150,8 +150,8 @@ defmodule Koma.Queue.Server do
     end
   end
 
-  defp first(line, :alone), do: Line.first_alone(line)
   defp first(line, :shared), do: Line.first(line)
+  defp first(line, class), do: Line.first(line, class)
 
   # --- pauses
 
@@ -246,8 +246,10 @@ defmodule Koma.Queue.Server do
   end
 
   defp leave(state, id) do
-    # A model node may be kept free for it.
-    if Line.first_alone(state.line) == {:ok, id}, do: Scheduler.withdraw(state.family)
+    # A peer, or a model node, may be kept free for it.
+    if Enum.any?([:apart, :alone], &(Line.first(state.line, &1) == {:ok, id})),
+      do: Scheduler.withdraw(state.family)
+
     %{state | line: Line.delete(state.line, id)} |> forget(id) |> tell_depth()
   end
 

@@ -3,8 +3,9 @@ defmodule Koma.Queue.Ticket do
   What a queue knows of a job: who asks (`key`), how much work it is (`Koma.Queue.Cost`), and
   its class:
 
-    * `:alone`: model nodes died under it; it must run alone. Before all others.
-    * `:again`: its model node died; it has waited before. Before all but those.
+    * `:apart`: peers died under it; it must have one to itself. Before all others.
+    * `:alone`: model nodes died under it; it must have one to itself. Before all but those.
+    * `:again`: its model node died; it has waited before. Before all but these.
     * `:interactive`, `:batch`: by weight, see `Koma.Queue.Line`.
   """
 
@@ -13,7 +14,7 @@ defmodule Koma.Queue.Ticket do
   @enforce_keys [:id, :key, :class, :work]
   defstruct [:id, :key, :class, :work]
 
-  @type class :: :alone | :again | :interactive | :batch
+  @type class :: :apart | :alone | :again | :interactive | :batch
   @type id :: String.t()
   @type key :: String.t() | nil
   @type job :: %{

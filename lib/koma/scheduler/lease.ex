@@ -14,7 +14,7 @@ defmodule Koma.Scheduler.Lease do
           node: String.t(),
           pid: pid | {atom, node},
           peer: node | nil,
-          mode: :shared | :alone
+          mode: Koma.Scheduler.mode()
         }
 
   @doc "Runs the job for the calling process."

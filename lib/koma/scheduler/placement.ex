@@ -16,9 +16,13 @@ defmodule Koma.Scheduler.Placement do
   A job that must run alone (`take_alone/3`) gets a model node that runs nothing else, and keeps
   it to itself. While there is none, the one with the fewest jobs is reserved: it gets no more
   jobs, so it is empty some time.
+
+  A job under which peers died (`take_apart/4`) gets a whole peer in the same way: none of that peer's
+  model nodes, of whatever family, gets another job until it is done. `apart` says who has which
+  peer, or waits for it; nil is this one.
   """
 
-  defstruct nodes: %{}
+  defstruct nodes: %{}, apart: %{}
 
   @type name :: String.t()
   @type id :: String.t()
@@ -46,7 +50,10 @@ defmodule Koma.Scheduler.Placement do
           hold_ms: number,
           open: boolean
         }
-  @type t :: %__MODULE__{nodes: %{name => member}}
+  @type t :: %__MODULE__{
+          nodes: %{name => member},
+          apart: %{(peer :: node | nil) => {id, family :: String.t()}}
+        }
 
   @doc "No model nodes."
   @spec new() :: t
@@ -86,7 +93,7 @@ defmodule Koma.Scheduler.Placement do
 
   @doc "What the other peers are told of a model node; nil for one that is not here, or not of this peer."
   @spec told(t, name) :: told | nil
-  def told(%__MODULE__{nodes: nodes}, name) do
+  def told(%__MODULE__{nodes: nodes, apart: apart}, name) do
     with %{^name => %{peer: nil} = node} <- nodes do
       %{
         family: node.family,
@@ -94,7 +101,7 @@ defmodule Koma.Scheduler.Placement do
         jobs: MapSet.to_list(node.jobs),
         wait_ms: round(wait_ms(node)),
         hold_ms: node.hold_ms,
-        open: not node.closed and node.alone == nil
+        open: not node.closed and node.alone == nil and apart[nil] == nil
       }
     else
       _of_another_peer -> nil
@@ -133,7 +140,19 @@ defmodule Koma.Scheduler.Placement do
   @doc "A model node is gone, and its slots with it."
   @spec down(t, name) :: t
   def down(%__MODULE__{} = placement, name) do
-    %{placement | nodes: Map.delete(placement.nodes, name)}
+    {node, nodes} = Map.pop(placement.nodes, name)
+    placement = %{placement | nodes: nodes}
+
+    if node && (apart(placement, node) in node.jobs or nobody_of?(nodes, node.peer)),
+      do: unkeep(placement, node.peer),
+      else: placement
+  end
+
+  defp nobody_of?(nodes, peer), do: not Enum.any?(nodes, fn {_, node} -> node.peer == peer end)
+
+  # The job that has the peer of this model node to itself, or waits for that.
+  defp apart(placement, node) do
+    with {id, _family} <- placement.apart[node.peer], do: id
   end
 
   @doc """
@@ -150,11 +169,20 @@ defmodule Koma.Scheduler.Placement do
 
   @doc """
   Takes a slot of one model node of this peer for a job that another peer placed here. An
-  `:alone` job gets it when it is empty, and keeps it from others until then: `:wait`.
+  `:alone` job gets it when it is empty, an `:apart` one when all of this peer are; until then they
+  are kept from others: `:wait`.
   """
-  @spec host(t, name, id, :shared | :alone) :: {:ok, name, member, t} | {:wait, t} | :refused
+  @spec host(t, name, id, :shared | :alone | :apart) ::
+          {:ok, name, member, t} | {:wait, t} | :refused
+  def host(%__MODULE__{apart: %{nil => {other, _family}}}, _name, id, _mode) when other != id,
+    do: :refused
+
   def host(%__MODULE__{nodes: nodes} = placement, name, id, mode) do
     case {nodes, mode} do
+      {%{^name => %{closed: false, peer: nil} = node}, :apart} ->
+        placement = put_in(placement.apart[nil], {id, node.family})
+        if empty?(placement), do: given(placement, {name, node}, id), else: {:wait, placement}
+
       {%{^name => %{closed: false, alone: nil} = node}, :shared} ->
         if free_slots(node) > 0 and not holds?(node, id),
           do: given(placement, {name, node}, id),
@@ -180,13 +208,61 @@ defmodule Koma.Scheduler.Placement do
     case Enum.find(placement.nodes, fn {_name, node} -> node.alone == id end) do
       {_name, node} = found ->
         # On another peer its scheduler sees to it that the model node is empty.
-        if MapSet.size(node.jobs) == 0 or node.peer != nil,
+        if (MapSet.size(node.jobs) == 0 or node.peer != nil) and not kept?(placement, node),
           do: given(placement, found, id),
           else: {:none, placement}
 
       nil ->
         {:none, placement}
     end
+  end
+
+  @doc "Takes a whole peer for a job under which peers died, or reserves one for it."
+  @spec take_apart(t, String.t(), id, chance :: float) :: {:ok, name, member, t} | {:none, t}
+  def take_apart(%__MODULE__{} = placement, family, id, chance \\ 0.0) do
+    placement = keep_peer(placement, family, id, chance)
+
+    case kept(placement, family, id) do
+      {_name, node} = found ->
+        # As with a model node of another peer: its scheduler sees to it that the peer is empty.
+        if node.peer != nil or empty?(placement),
+          do: given(placement, found, id),
+          else: {:none, placement}
+
+      nil ->
+        {:none, placement}
+    end
+  end
+
+  defp keep_peer(placement, family, id, chance) do
+    if kept(placement, family, id) do
+      placement
+    else
+      # What was kept may have no model node for it any more.
+      apart = placement.apart |> Enum.reject(fn {_peer, {of, _}} -> of == id end) |> Map.new()
+      placement = %{placement | apart: apart}
+
+      case best(placement, family, &(not elsewhere?(&1, id)), chance) do
+        {_name, node} -> put_in(placement.apart[node.peer], {id, family})
+        nil -> placement
+      end
+    end
+  end
+
+  # A model node for the job, on the peer that is kept for it.
+  defp kept(placement, family, id) do
+    Enum.find(placement.nodes, fn {_name, node} ->
+      match?({^id, _family}, placement.apart[node.peer]) and node.family == family and
+        not node.closed and not holds?(node, id)
+    end)
+  end
+
+  defp kept?(placement, node), do: is_map_key(placement.apart, node.peer)
+
+  defp empty?(placement) do
+    Enum.all?(placement.nodes, fn {_name, node} ->
+      node.peer != nil or MapSet.size(node.jobs) == 0
+    end)
   end
 
   @doc "Gives a slot back; harmless when it was not taken."
@@ -196,6 +272,8 @@ defmodule Koma.Scheduler.Placement do
       %{^name => %{jobs: jobs} = node} ->
         alone = if node.alone == id and id in jobs, do: nil, else: node.alone
         others = MapSet.delete(node.others, id)
+        apart? = id in jobs and apart(placement, node) == id
+        placement = if apart?, do: unkeep(placement, node.peer), else: placement
         node = %{node | jobs: MapSet.delete(jobs, id), others: others, alone: alone}
         put_in(placement.nodes[name], node)
 
@@ -204,9 +282,12 @@ defmodule Koma.Scheduler.Placement do
     end
   end
 
-  @doc "No job of the family waits to run alone any more; those that run alone go on."
+  @doc "No job of the family waits to run alone, or apart, any more; those that run so go on."
   @spec unreserve(t, String.t()) :: t
   def unreserve(%__MODULE__{nodes: nodes} = placement, family) do
+    waiting = for {peer, {id, ^family}} <- placement.apart, not runs?(placement, id), do: peer
+    placement = Enum.reduce(waiting, placement, &unkeep(&2, &1))
+
     nodes =
       Map.new(nodes, fn {name, node} ->
         waits? = node.family == family and node.alone not in node.jobs
@@ -216,8 +297,15 @@ defmodule Koma.Scheduler.Placement do
     %{placement | nodes: nodes}
   end
 
-  @doc "A job that waited to have this model node alone waits no longer."
+  defp runs?(placement, id), do: Enum.any?(placement.nodes, fn {_, node} -> id in node.jobs end)
+  defp unkeep(placement, peer), do: %{placement | apart: Map.delete(placement.apart, peer)}
+
+  @doc "A job that waited to have this model node, or this peer, to itself waits no longer."
   @spec unreserve_for(t, name, id) :: t
+  def unreserve_for(%__MODULE__{apart: %{nil => {id, _family}}} = placement, _name, id) do
+    if runs?(placement, id), do: placement, else: unkeep(placement, nil)
+  end
+
   def unreserve_for(%__MODULE__{nodes: nodes} = placement, name, id) do
     case nodes do
       %{^name => %{alone: ^id, jobs: jobs}} ->
@@ -257,7 +345,8 @@ defmodule Koma.Scheduler.Placement do
     {here, elsewhere} =
       placement.nodes
       |> Enum.filter(fn {_name, node} ->
-        node.family == family and node.alone == nil and not node.closed and fits?.(node)
+        node.family == family and node.alone == nil and not node.closed and
+          not kept?(placement, node) and fits?.(node)
       end)
       |> Enum.split_with(fn {_name, node} -> node.peer == nil end)
 

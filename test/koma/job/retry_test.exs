@@ -10,6 +10,8 @@ defmodule Koma.Job.RetryTest do
 
   defp crashed, do: Error.new("node_crashed", "toy-1: exit status 137")
 
+  defp gone, do: Error.new("peer_lost", "The peer is gone")
+
   test "with three attempts: shared, shared, alone, poison_job" do
     assert Retry.class(record([]), 3) == :interactive
     assert {:again, _} = Retry.lost(record(attempt: 1), crashed(), 3)
@@ -37,6 +39,43 @@ defmodule Koma.Job.RetryTest do
     end
 
     assert {:failed, %{code: "node_crashed"}} = Retry.lost(record([]), crashed(), 1)
+  end
+
+  test "with peers: shared, shared, with a peer to itself, poison_job" do
+    assert {:again, _} = Retry.lost(record(attempt: 1), gone(), 3)
+    assert Retry.class(record(attempt: 1, losses: 1, peer_losses: 1), 3) == :again
+    lost = record(attempt: 2, losses: 2, peer_losses: 1)
+    assert Retry.class(lost, 3) == :apart
+    assert {:failed, %{code: "poison_job"} = error} = Retry.lost(lost, gone(), 3)
+    assert error.message =~ "peer"
+    # It killed its model node instead, with the peer to itself.
+    assert {:failed, %{code: "poison_job"}} = Retry.lost(lost, crashed(), 3)
+  end
+
+  test "a job that had a model node to itself, but not the peer, is not to blame for the peer" do
+    alone = record(attempt: 3, losses: 2)
+    assert Retry.class(alone, 3) == :alone
+    assert {:again, %{code: "peer_lost"}} = Retry.lost(alone, gone(), 3)
+  end
+
+  test "whatever the number of attempts, peers are not lost without end" do
+    for max <- 1..6 do
+      ends =
+        Enum.find(0..20, fn losses ->
+          match?(
+            {:failed, _},
+            Retry.lost(record(losses: losses, peer_losses: losses), gone(), max)
+          )
+        end)
+
+      assert ends == max(max - 1, 1)
+    end
+  end
+
+  test "an attempt that the store knows and no process does: held against the job where this peer ran it and died" do
+    assert %{code: "peer_lost"} = Retry.interrupted(record(node: "toy-1"), false)
+    assert %{code: "unavailable"} = Retry.interrupted(record(node: "toy-1"), true)
+    assert %{code: "unavailable"} = Retry.interrupted(record(node: "toy-1@w@10.0.0.2"), false)
   end
 
   test "running out of memory alone is not called poison" do
