@@ -62,6 +62,40 @@ defmodule Koma.Faults.ClusterRedisTest do
     end
   end
 
+  test "a pipeline whose gateway is killed: the job of its stage is adopted and answered; once the gateway is back the pipeline goes on, and followers elsewhere hear all of it",
+       context do
+    redis = RedisServer.start(Path.join(context.dir, "redis"))
+    [a, b, _w] = peers = start(context, redis)
+    await_cluster(peers, 2)
+    steps = %{"steps" => 80, "step_ms" => 40, "seed" => 1}
+    first = %{"name" => "first", "task" => "toy.run", "params" => steps}
+    file = %{"file" => %{"from" => "first.result"}}
+    next = %{"name" => "next", "task" => "toy.run", "params" => %{"seed" => 2}, "inputs" => file}
+    first = put_in(first["params"]["output_bytes"], 1_000)
+    request = %{"stages" => [first, next], "on_disconnect" => "keep"}
+    {:ok, %{"id" => id}} = call(a, Koma.Pipeline, :submit, [request, %Caller{}])
+    follower = Task.async(fn -> call(b, Koma.CoreCase, :await_pipeline, [id]) end)
+    eventually(fn -> stage_job(a, id) != nil end)
+    job = stage_job(a, id)
+    await_step(a, job)
+    kill(a)
+    assert {:error, %{code: "unavailable"}} = call(b, Koma.Pipeline, :get, [id, %Caller{}])
+    assert %{type: "completed"} = List.last(await_end(b, job))
+    _a = restart(a, a.overrides)
+
+    events = Task.await(follower, 60_000)
+    assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+    assert %{type: "completed", data: %{"outputs" => outputs}} = List.last(events)
+    assert %{"first.result" => _first, "next.result" => _next} = outputs
+    # Not run again: the pipeline took over what the other gateway had finished.
+    assert [^job] = Enum.uniq(for %{data: %{"stage" => "first", "job" => job}} <- events, do: job)
+  end
+
+  defp stage_job(peer, id) do
+    {:ok, %{"stages" => [first, _next]}} = call(peer, Koma.Pipeline, :get, [id, %Caller{}])
+    first["job"]
+  end
+
   defp start(context, redis) do
     names = names(context, ~w(a b w))
     gateway = [redis: RedisServer.url(redis), lease_ms: 2_000]

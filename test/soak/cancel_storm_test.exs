@@ -18,12 +18,14 @@ defmodule Koma.Soak.CancelStormTest do
       retention_jobs: 0
     )
 
-    for _ <- 1..50, do: submit!(%{"steps" => 1})
-    settled()
-    before = Inventory.take(dir)
     ends = :counters.new(3, [])
     count(ends)
-
+    # Ends of every kind, by every key, so that their counters are there.
+    for n <- 1..4, do: Task.await(Task.async(fn -> caller(n, 50) end), 60_000)
+    settled()
+    for n <- 1..3, do: :counters.put(ends, n, 0)
+    before = Inventory.take(dir)
+    tables = Inventory.tables()
     begun = System.monotonic_time(:millisecond)
     submits = Storm.scaled(@submits)
     each = div(submits, @callers)
@@ -44,7 +46,8 @@ defmodule Koma.Soak.CancelStormTest do
     IO.puts(
       "\n#{submits} submits in #{submitted} ms, all ended after #{took} ms: " <>
         "#{:counters.get(ends, 1)} completed, #{:counters.get(ends, 2)} cancelled, " <>
-        "#{:counters.get(ends, 3)} others\nbefore #{inspect(before)}\nafter  #{inspect(Inventory.take(dir))}"
+        "#{:counters.get(ends, 3)} others\nbefore #{inspect(before)}\nafter  #{inspect(Inventory.take(dir))}\n" <>
+        "tables that grew: #{inspect(Inventory.grown(tables, Inventory.tables()))}"
     )
 
     assert :counters.get(ends, 3) == 0
@@ -72,7 +75,7 @@ defmodule Koma.Soak.CancelStormTest do
     caller = %Caller{key: "key#{rem(n, 4)}"}
 
     for i <- 1..each do
-      params = %{"steps" => 1 + rem(i, 4), "step_ms" => 10}
+      params = %{"steps" => 1 + rem(i, 10), "step_ms" => 100}
       request = %{"task" => "toy.run", "params" => params, "on_disconnect" => "keep"}
       {:ok, %{"id" => id}} = Koma.submit(request, caller)
       if rem(i, 10) != 0, do: spawn(fn -> cancel(id, caller) end)

@@ -114,6 +114,29 @@ defmodule Koma.CoreCase do
     events ++ collect(id, List.last(events), timeout)
   end
 
+  @doc "Follows a pipeline to its end and returns all its events, from wherever it is told."
+  @spec await_pipeline(String.t()) :: [Koma.Job.Event.t()]
+  def await_pipeline(id) do
+    {:ok, follower, _pipeline, events, _previews} =
+      Koma.Follower.start({:pipeline, id}, 0, %Caller{})
+
+    events ++ told(follower)
+  end
+
+  defp told(%{ended: true}), do: []
+
+  defp told(follower) do
+    receive do
+      message ->
+        case Koma.Follower.handle(follower, message) do
+          {:events, events, follower} -> events ++ told(follower)
+          _other -> told(follower)
+        end
+    after
+      50_000 -> raise "#{inspect(follower.subject)} did not end"
+    end
+  end
+
   defp collect(id, last, timeout) do
     if last && Koma.Job.Lifecycle.terminal?(last.type) do
       []

@@ -87,6 +87,15 @@ defmodule Koma.EdgeCase do
     tcp
   end
 
+  @doc "Sends a short message of the protocol over a socket of `open_raw/2`."
+  @spec push_raw(:gen_tcp.socket(), [term]) :: :ok
+  def push_raw(tcp, message) do
+    text = Koma.JSON.encode!(message)
+    true = byte_size(text) < 126
+    # A mask of zeros masks nothing.
+    :ok = :gen_tcp.send(tcp, [<<0x81, 1::1, byte_size(text)::7, 0::32>>, text])
+  end
+
   @doc "The close frame of a restart. (Cowlib, and so gun, takes it for a broken one.)"
   @spec restart_frame() :: binary
   def restart_frame, do: <<0x88, 9, 1012::16, "restart">>

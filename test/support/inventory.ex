@@ -7,7 +7,8 @@ defmodule Koma.Inventory do
     queue = :sys.get_state({:via, Registry, {Koma.Queue.Registry, "toy"}})
     scheduler = :sys.get_state(Koma.Scheduler)
     keeper = :sys.get_state(Koma.Job.Keeper)
-    tables = for table <- :ets.all(), do: :ets.info(table, :size)
+    # Tests load modules when they first need them.
+    tables = for {_id, {name, size}} <- tables(), name != :code, do: size
 
     %{
       processes: length(Process.list()),
@@ -30,6 +31,23 @@ defmodule Koma.Inventory do
     for {what, count} <- later,
         count > before[what] + slack(what),
         do: {what, before[what], count}
+  end
+
+  @doc "The tables (ETS) and how many entries each has."
+  @spec tables() :: %{reference => {name :: atom, entries :: non_neg_integer}}
+  def tables do
+    for table <- :ets.all(), size = :ets.info(table, :size), is_integer(size), into: %{} do
+      {:ets.info(table, :id), {:ets.info(table, :name), size}}
+    end
+  end
+
+  @doc "Which tables have more entries than before."
+  @spec grown(before :: map, later :: map) :: [{atom, non_neg_integer, non_neg_integer}]
+  def grown(before, later) do
+    for {id, {name, size}} <- later,
+        {_name, was} = Map.get(before, id, {name, 0}),
+        size > was,
+        do: {name, was, size}
   end
 
   defp slack(what) when what in [:processes, :ports, :descriptors, :tables, :entries], do: 10

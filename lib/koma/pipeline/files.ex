@@ -12,8 +12,8 @@ defmodule Koma.Pipeline.Files do
   alias Koma.Pipeline.Record
   alias Koma.Store.Journal
 
-  # "pl_" and 128 random bits; nothing else ever becomes a path.
-  @id ~r/\Apl_[a-z2-7]{26}\z/
+  # "pl_", in a cluster the tag of the gateway, and 128 random bits; nothing else ever becomes a path.
+  @id ~r/\Apl_([a-z2-7]{6})?[a-z2-7]{26}\z/
 
   @doc "A new id, not to be guessed."
   @spec new_id() :: String.t()
