@@ -18,6 +18,7 @@ import Config
 #   KOMA_QUEUE_LIMIT jobs that may wait per family              (256)
 #   KOMA_QUEUE_BUDGET_MS estimated time in slots that may wait  (3600000)
 #   KOMA_ABSENCE_MS  grace of interactive jobs nobody follows   (5000)
+#   KOMA_MAX_ATTEMPTS how often a job is run when model nodes or peers die (3)
 #   KOMA_DRAIN_MS    how long running jobs may go on at a stop  (10000)
 #   KOMA_RETENTION_MS    how long finished jobs stay            (604800000, 7 days)
 #   KOMA_RETENTION_BYTES of artifacts that jobs keep            (21474836480, 20 GiB)
@@ -118,6 +119,7 @@ if config_env() != :test do
     lease_ms: String.to_integer(env.("KOMA_LEASE_MS", "10000")),
     share_results: env.("KOMA_SHARE_RESULTS", "on") != "off",
     absence_ms: String.to_integer(env.("KOMA_ABSENCE_MS", "5000")),
+    max_attempts: String.to_integer(env.("KOMA_MAX_ATTEMPTS", "3")),
     drain_ms: String.to_integer(env.("KOMA_DRAIN_MS", "10000"))
 
   config :logger, level: String.to_existing_atom(env.("KOMA_LOG_LEVEL", "info"))

@@ -57,7 +57,8 @@ defmodule Koma.Options do
     absence_ms:
       {:integer, 0, nil, 5_000, "how long nobody may follow an interactive job that is not kept"},
     max_attempts:
-      {:integer, 1, nil, 3, "how often a job is run when model nodes die; the last time alone"},
+      {:integer, 1, nil, 3,
+       "how often a job is run when model nodes or peers die; the last time alone"},
     drain_ms: {:integer, 0, nil, 10_000, "how long running jobs may go on at a stop"},
     # model nodes
     python: {:string, "python3", "interpreter of the model nodes"},

@@ -278,6 +278,10 @@ defmodule Koma.Faults.RedisTest do
       File.touch!(stop)
       eventually(fn -> Enum.all?(ids, &(Jobs.owner(&1) == :here)) end)
       for id <- ids, do: assert(Koma.cancel(id, %Caller{}) == :ok)
+
+      # It left word: a stop is not held against the jobs that ran.
+      lost = for id <- ids, %{type: "retrying"} = event <- await_end(id), do: event.data["code"]
+      assert lost != [] and Enum.uniq(lost) == ["unavailable"]
     end
 
     test "the owner of a job is known; another gateway does not cancel it in its place", c do

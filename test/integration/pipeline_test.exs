@@ -44,6 +44,24 @@ defmodule Koma.PipelineTest do
 
   defp states(id), do: Map.new(get(id)["stages"], &{&1["name"], &1["state"]})
 
+  @tag options: [share_results: true]
+  test "stages that are answered from the cache, all at once, let the next ones start" do
+    made = %{"steps" => 2, "seed" => 1, "output_bytes" => 1_000}
+    first = [stage("a", made), stage("b", made, from("a.result"))]
+    assert %{type: "completed"} = List.last(events(run!(first)))
+    longer = first ++ [stage("c", %{"steps" => 2, "seed" => 2}, from("b.result"))]
+    events = events(run!(longer))
+    assert gapless?(events)
+    assert %{type: "completed"} = List.last(events)
+
+    cached =
+      for %{data: %{"stage" => name, "event" => "completed"} = data} <- events,
+          data["payload"]["cached"],
+          do: name
+
+    assert cached == ["a", "b"]
+  end
+
   test "stages that need nothing of one another run at the same time; the others wait" do
     slow = %{"steps" => 20, "step_ms" => 10, "output_bytes" => 1_000}
     id = run!([stage("c", %{"steps" => 2}, from("a.result")), stage("a", slow), stage("b", slow)])

@@ -20,6 +20,8 @@ from koma.client import (
     ClientError,
     ConnectionLostError,
     Event,
+    JobHandle,
+    PipelineHandle,
     RefusedError,
     ServerUnreachableError,
     Timing,
@@ -76,13 +78,16 @@ class Caller:
         return None
 
     async def _submit(self, work: Work, client: Client) -> Story:
-        if work.kind == "smolvlm2" and not self._clip:
+        if work.needs_clip and not self._clip:
             self._clip = (await client.upload(CLIP)).id
-        request = {"task": work.task, "params": work.params(), "inputs": work.inputs(self._clip)}
-        # One in five may be answered with the result of another one.
-        shared = {} if random.random() < 0.2 else {"cache": False}
-        job = await client.call("submit", {**request, **shared, "on_disconnect": "keep"})
-        return self._ledger.accept(str(job["id"]), work)
+        request = work.request(self._clip)
+        if work.pipeline:
+            accepted = await client.call("submit_pipeline", request)
+        else:
+            # One in five may be answered with the result of another one.
+            shared = {} if random.random() < 0.2 else {"cache": False}
+            accepted = await client.call("submit", request | shared)
+        return self._ledger.accept(str(accepted["id"]), work)
 
     async def follow(self, story: Story) -> None:
         """Follow a job to its end, on whichever peer answers."""
@@ -102,11 +107,12 @@ class Caller:
             return
         with suppress(ClientError, TimeoutError):
             await self._ask_again(story, clients[-1])
-        await forget(random.choice(self._clients).url, story.id)
+        if not story.work.pipeline:
+            await forget(random.choice(self._clients).url, story.id)
 
     async def _ask_again(self, story: Story, client: Client) -> None:
         """Whoever asks later, and elsewhere, is told the same story with the same end."""
-        async with asyncio.timeout(HASTY.answer), await client.attach(story.id) as handle:
+        async with asyncio.timeout(HASTY.answer), await _attach(client, story) as handle:
             told = [event async for event in handle.events() if isinstance(event, Event)]
         if [event.seq for event in told] != list(range(1, story.seq + 1)):
             self._ledger.breach(f"{story.id} is told as {told!r} later")
@@ -115,7 +121,7 @@ class Caller:
 
     async def _listen(self, story: Story, client: Client, give_up: float) -> None:
         async with asyncio.timeout_at(asyncio.get_running_loop().time() + give_up - time.monotonic()):
-            async with await client.attach(story.id, after=story.seq) as handle:
+            async with await _attach(client, story, after=story.seq) as handle:
                 async for event in handle.events():
                     if isinstance(event, Event):
                         self._ledger.tell(story, event)
@@ -125,6 +131,11 @@ class Caller:
         story.cancelled = True
         with suppress(ClientError):
             await random.choice(self._clients).cancel(story.id)
+
+
+async def _attach(client: Client, story: Story, after: int = 0) -> JobHandle | PipelineHandle:
+    attach = client.attach_pipeline if story.work.pipeline else client.attach
+    return await attach(story.id, after)
 
 
 async def forget(url: str, id: str) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from tests.soak.work import Work, result
 
-from koma.client import Cancelled, Completed, Event, Retrying
+from koma.client import Cancelled, Completed, Event, PipelineCompleted, Retrying, StageEvent
 from koma.client.events import terminal
 
 
 @dataclass(slots=True)
 class Story:
-    """One accepted job as a client heard of it; ``cancelled`` once somebody asked for that."""
+    """One accepted job or pipeline as a client heard of it; ``cancelled`` once somebody asked for that."""
 
     id: str
     work: Work
@@ -50,7 +50,8 @@ class Ledger:
         if event.seq != story.seq + 1:
             self.breach(f"{story.id} was told {event.seq} after {story.seq}")
         story.seq = event.seq
-        story.retries += isinstance(event, Retrying)
+        told = event.event if isinstance(event, StageEvent) else event
+        story.retries += isinstance(told, Retrying)
         if terminal(event):
             story.end = event
             self._ended(story, event)
@@ -67,10 +68,10 @@ class Ledger:
     def _ended(self, story: Story, end: Event) -> None:
         del self.open[story.id]
         kind = story.work.kind
-        self.counts[kind, type(end).__name__.lower()] += 1
+        self.counts[kind, type(end).__name__.lower().removeprefix("pipeline")] += 1
         self.counts[kind, "run again"] += story.retries
         match end:
-            case Completed():
+            case Completed() | PipelineCompleted():
                 self._compare(story, result(end))
             case Cancelled() if story.cancelled:
                 pass

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from tests.soak.leaks import bound
 from tests.soak.ledger import Ledger
-from tests.soak.work import TASKS
+from tests.soak.work import KINDS
 
 COLUMNS = ("accepted", "completed", "as undisturbed", "cancelled", "failed", "expired", "run again")
 SHOWN = 20  # broken promises
@@ -17,7 +17,7 @@ SHOWN = 20  # broken promises
 def jobs(ledger: Ledger) -> Table:
     """Return what became of the jobs, by kind."""
     table = _table("jobs", "kind", *COLUMNS)
-    for kind in TASKS:
+    for kind in KINDS:
         table.add_row(kind, *(str(ledger.counts[kind, column]) for column in COLUMNS))
     return table
 

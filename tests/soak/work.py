@@ -8,41 +8,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from koma.client import Completed
+from koma.client import Completed, PipelineCompleted
 
 SEEDS = 6
 # Callers that ask for it again and again.
-CALLERS = {"toy": 5, "amused": 3, "smolvlm2": 1, "ltx_video": 1}
+CALLERS = {"toy": 5, "amused": 3, "smolvlm2": 1, "ltx_video": 1, "story": 1}
 TASKS = {
     "toy": "toy.run",
     "amused": "image.generate",
     "smolvlm2": "video.understand",
     "ltx_video": "video.generate",
 }
+KINDS = tuple(CALLERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One job that can be asked for, with the same result each time."""
+    """One job, or story, that can be asked for, with the same result each time."""
 
     kind: str
     seed: int
 
     @property
-    def task(self) -> str:
-        """The task of the request."""
-        return TASKS[self.kind]
+    def pipeline(self) -> bool:
+        """Whether it is a pipeline."""
+        return self.kind == "story"
 
-    def params(self) -> dict[str, Any]:
-        """Return the parameters of the request."""
-        return {"seed": self.seed, **_PARAMS[self.kind](self.seed)}
+    @property
+    def needs_clip(self) -> bool:
+        """Whether it begins with a video."""
+        return self.kind in ("smolvlm2", "story")
 
-    def inputs(self, clip: str) -> dict[str, str]:
-        """Return its inputs; ``clip`` is a stored video."""
-        return {"video": clip} if self.kind == "smolvlm2" else {}
+    def request(self, clip: str) -> dict[str, Any]:
+        """Return the request, which is kept whoever follows; ``clip`` is a stored video."""
+        inputs = {"video": clip} if self.needs_clip else {}
+        kept = {"inputs": inputs, "on_disconnect": "keep"}
+        if self.pipeline:
+            stages = {"caption": "smolvlm2", "image": "amused", "video": "ltx_video"}
+            params = {stage: _params(kind, self.seed) for stage, kind in stages.items()}
+            del params["image"]["prompt"], params["video"]["prompt"]
+            return {**kept, "pipeline": "story", "params": params}
+        return {**kept, "task": TASKS[self.kind], "params": _params(self.kind, self.seed)}
 
 
-ALL = tuple(Work(kind, seed) for kind in TASKS for seed in range(1, SEEDS + 1))
+ALL = tuple(Work(kind, seed) for kind in KINDS for seed in range(1, SEEDS + 1))
 
 
 def some(kind: str) -> Work:
@@ -50,9 +59,15 @@ def some(kind: str) -> Work:
     return Work(kind, random.randint(1, SEEDS))
 
 
-def result(completed: Completed) -> tuple[str, ...]:
+def result(completed: Completed | PipelineCompleted) -> tuple[str, ...]:
     """Return what was made: texts, and digests of files; for a toy without how long it took."""
-    return tuple(output.artifact or _text(output.text or "") for output in completed.outputs)
+    outputs = completed.outputs
+    named = outputs if isinstance(outputs, tuple) else [outputs[name] for name in sorted(outputs)]
+    return tuple(output.artifact or _text(output.text or "") for output in named)
+
+
+def _params(kind: str, seed: int) -> dict[str, Any]:
+    return {"seed": seed, **_PARAMS[kind](seed)}
 
 
 def _text(text: str) -> str:

@@ -196,11 +196,15 @@ defmodule Koma.Pipeline.Server do
   defp advance(state) do
     submitted = Map.values(state.jobs)
     ready = Enum.reject(Graph.ready(graph(state), states(state)), &(&1.name in submitted))
+    before = states(state)
     state = Enum.reduce(ready, state, &start/2)
+    blocked = Graph.blocked(graph(state), states(state))
 
-    case Graph.blocked(graph(state), states(state)) do
-      [] -> settle(state)
-      blocked -> blocked |> Enum.reduce(state, &block/2) |> advance()
+    cond do
+      blocked != [] -> blocked |> Enum.reduce(state, &block/2) |> advance()
+      # A stage that was answered at once, from the cache, lets others start.
+      states(state) != before -> advance(state)
+      true -> settle(state)
     end
   end
 
