@@ -51,8 +51,8 @@ grammar, drawn anew during training. A tenth of the combinations of object and b
 """
 
 GRID = """
-Objects lie on a grid of {cells}×{cells} cells, in three sizes. Each is encoded
-alone, in the middle of plain grey, and its tokens are laid on those of the empty background."""
+Objects lie on a grid of {cells}×{cells} cells, in three sizes, and begin on every second cell. Each
+is encoded alone, in the middle of plain grey, and its tokens are laid on those of the empty background."""
 
 
 def amused_card(

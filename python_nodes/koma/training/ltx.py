@@ -42,7 +42,7 @@ from koma.training.ltx_parts import (
 from koma.training.sheets import save_clips
 from koma.training.world.captions import captions
 from koma.training.world.render import Renderer
-from koma.training.world.scene import CELLS, sample_batch, snapped, snapped_clips
+from koma.training.world.scene import CELLS, STRIDE, sample_batch, snapped, snapped_clips
 
 Use = Literal["text", "image"]
 EVALUATION_SEED = 10**6
@@ -200,9 +200,9 @@ class LTXRun(Run):
         seed = derive_seed(self.options.seed, CHUNK_SEEDS[use] + number)
         batch = sample_batch(self.chunk, seed, "train")
         if self.cells and use == "text":
-            batch = snapped_clips(batch, self.cells, self.cells * SPATIAL_RATIO // self.size)
+            batch = snapped_clips(batch, self.cells, STRIDE)
         elif self.cells and number % 2:
-            batch = snapped(batch, self.cells)
+            batch = snapped(batch, self.cells, STRIDE)
         generator = torch.Generator(self.device).manual_seed(seed)
         size = min(ENCODE_BATCH, self.chunk)
         parts = [

@@ -27,6 +27,8 @@ GAP = 0.03
 HELD_OUT_SHARE = 0.1
 CELLS = 8
 """Cells on a side that small models learn to lay objects on, see `snapped`."""
+STRIDE = 2
+"""Small models that paint begin objects on every second cell: of fewer places they agree on one sooner."""
 
 
 @dataclass(frozen=True)
@@ -160,19 +162,21 @@ def sample_batch(
     return batch
 
 
-def snapped(batch: SceneBatch, cells: int) -> SceneBatch:
+def snapped(batch: SceneBatch, cells: int, stride: int = 1) -> SceneBatch:
     """Return the same scenes with places and sizes of the first frame in whole cells, `cells` to a side.
 
-    Objects are 2 to `cells`/2 cells large; the last frame moves along. Pictures laid on a model's token grid
-    have far fewer tokens to learn: an object looks the same wherever it lies.
+    Objects begin on every `stride`-th cell and are 2 to `cells`/2 cells large; the last frame moves along.
+    Pictures laid on a model's token grid have far fewer tokens to learn: an object looks the same wherever
+    it lies.
     """
     start, end = batch.start.copy(), batch.end.copy()
     pair = (batch.count == 2)[:, None]
     scale = batch.start[:, :, 2]
     size = np.clip(np.floor(scale * cells + np.where(pair, 0.0, 0.5)), 2, cells // 2) / cells
     for axis in (0, 1):
-        corner = np.round((batch.start[:, :, axis] - scale / 2) * cells) / cells
-        start[:, :, axis] = np.clip(corner, 0, 1 - size) + size / 2
+        corner = np.round((batch.start[:, :, axis] - scale / 2) * cells / stride)
+        last = np.floor((1 - size) * cells / stride)
+        start[:, :, axis] = np.clip(corner, 0, last) * stride / cells + size / 2
         end[:, :, axis] += start[:, :, axis] - batch.start[:, :, axis]
     start[:, :, 2] = size
     end[:, :, 2] *= size / np.maximum(scale, 1e-6)
