@@ -18,7 +18,7 @@ defmodule Koma.Admin do
   @type action ::
           {:cancel, job :: String.t()}
           | {:order, node :: String.t(), Order.t()}
-          | {:pause | :resume, family :: String.t()}
+          | {:pause | :resume, queue :: String.t()}
 
   @doc """
   Does it; the log says who did. Errors: `not_found`, `conflict`, `storage_full`, `unavailable` while
@@ -48,14 +48,21 @@ defmodule Koma.Admin do
 
     case peer(node) do
       nil -> ModelNode.order(node, order, within_ms)
-      {name, peer} -> ask_peer(peer, [name, order, within_ms])
+      {name, peer} -> ask_peer(peer, ModelNode, :order, [name, order, within_ms])
     end
   end
 
-  defp perform({:pause, family}), do: Queue.pause(family, true)
-  defp perform({:resume, family}), do: Queue.pause(family, false)
+  defp perform({:pause, queue}), do: pause(queue, true)
+  defp perform({:resume, queue}), do: pause(queue, false)
 
-  # Model nodes of other peers are called <name>@<peer>.
+  defp pause(queue, paused?) do
+    case peer(queue) do
+      nil -> Queue.pause(queue, paused?)
+      {family, peer} -> ask_peer(peer, Queue, :pause, [family, paused?])
+    end
+  end
+
+  # Model nodes and queues of other peers are called <name>@<peer>.
   defp peer(node) do
     with [name, peer] <- String.split(node, "@", parts: 2),
          peer when peer != nil <- Enum.find(Cluster.peers(), &(Atom.to_string(&1) == peer)) do
@@ -65,8 +72,8 @@ defmodule Koma.Admin do
     end
   end
 
-  defp ask_peer(peer, arguments) do
-    :erpc.call(peer, ModelNode, :order, arguments, @peer_ms)
+  defp ask_peer(peer, module, function, arguments) do
+    :erpc.call(peer, module, function, arguments, @peer_ms)
   catch
     :error, {:erpc, reason} ->
       message = "The peer #{peer} does not answer (#{reason})"

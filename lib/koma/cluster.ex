@@ -47,6 +47,14 @@ defmodule Koma.Cluster do
   @spec peers() :: [node]
   def peers, do: for({peer, _roles} <- connected(), do: peer)
 
+  @doc "The other peers that there should be or that are there, by name, and whether each is connected."
+  @spec known() :: [{node, connected? :: boolean}]
+  def known do
+    connected = peers()
+    named = if on?(), do: Membership.known() -- [node()], else: []
+    for peer <- Enum.sort(Enum.uniq(connected ++ named)), do: {peer, peer in connected}
+  end
+
   @doc "The other peers that serve clients."
   @spec gateways() :: [node]
   def gateways, do: for({peer, roles} <- connected(), :gateway in roles, do: peer)

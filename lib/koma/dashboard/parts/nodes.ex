@@ -5,9 +5,12 @@ defmodule Koma.Dashboard.Parts.Nodes do
   require EEx
 
   alias Koma.Cluster
-  alias Koma.Dashboard.{Button, Format}
-  alias Koma.Metrics.Table
+  alias Koma.Dashboard.{Button, Format, Peers}
   alias Koma.ModelNode.Catalogue
+
+  # An answer that is older is told to be.
+  @old_ms 4_000
+  @untold %{running: nil, batch: nil, step_ms: nil, memory: nil, device_memory: 0, restarts: nil}
 
   @colours %{
     ready: "good",
@@ -45,22 +48,56 @@ defmodule Koma.Dashboard.Parts.Nodes do
 
   @impl true
   def read(nil) do
-    restarts = restarts()
+    reports = Peers.latest()
+    numbers = Map.merge(Peers.nodes(), elsewhere(reports))
     rows = Catalogue.rows() ++ Enum.sort_by(Cluster.rows(), & &1.spec.name)
-    %{peers: peers(), nodes: Enum.map(rows, &read_row(&1, restarts))}
+    nodes = Enum.map(rows, &read_row(&1, Map.get(numbers, &1.spec.name, @untold)))
+    %{peers: [here() | Enum.map(Cluster.known(), &peer(&1, reports))], nodes: nodes}
+  end
+
+  defp elsewhere(reports) do
+    for {peer, report} <- reports, {name, numbers} <- report.nodes, into: %{} do
+      {Cluster.Peers.remote_name(name, peer), numbers}
+    end
   end
 
   @impl true
   def html(%{peers: peers, nodes: nodes}), do: nodes(peers, nodes)
 
-  # This one first.
-  defp peers, do: Enum.map([node() | Enum.sort(Cluster.peers())], &Atom.to_string/1)
+  defp here, do: %{name: Atom.to_string(node()), state: :here, told: nil}
 
-  defp peer("nonode@nohost"), do: "this one, in no cluster"
-  defp peer(name), do: name
+  # Numbers of a peer are those of its latest answer, and of no use once it is gone.
+  defp peer({peer, connected?}, reports) do
+    report = if connected?, do: reports[peer]
+    %{name: Atom.to_string(peer), state: state(connected?, report), told: told(report)}
+  end
 
-  defp read_row(%Catalogue.Row{spec: spec, ready: ready} = row, restarts) do
-    Map.merge(stats(row.stats), %{
+  defp state(false, _report), do: :away
+  defp state(true, nil), do: :untold
+
+  defp state(true, %{at: at}) do
+    age_ms = System.monotonic_time(:millisecond) - at
+    if age_ms < @old_ms, do: :well, else: {:silent, div(age_ms, 1000)}
+  end
+
+  defp told(nil), do: nil
+
+  defp told(report) do
+    waiting = report.queues |> Enum.map(& &1.jobs) |> Enum.sum()
+    "#{report.jobs} jobs of its own, #{waiting} of them waiting"
+  end
+
+  defp peer_name("nonode@nohost"), do: "this one, in no cluster"
+  defp peer_name(name), do: name
+
+  defp peer_badge(:here), do: {"quiet", "this one"}
+  defp peer_badge(:untold), do: {"quiet", "connected"}
+  defp peer_badge(:well), do: {"good", "connected"}
+  defp peer_badge({:silent, seconds}), do: {"warn", "silent for #{seconds} s"}
+  defp peer_badge(:away), do: {"bad", "not connected"}
+
+  defp read_row(%Catalogue.Row{spec: spec, ready: ready} = row, numbers) do
+    Map.merge(numbers, %{
       name: spec.name,
       family: spec.family,
       checkpoint: spec.checkpoint,
@@ -69,22 +106,8 @@ defmodule Koma.Dashboard.Parts.Nodes do
       phase: phase(row),
       next: next(row.order),
       slots: spec.slots,
-      restarts: restarts[[spec.family, spec.name]] || if(row.stats, do: 0),
       error: row.last_error
     })
-  end
-
-  # Those of other peers tell their numbers there.
-  defp stats(nil), do: %{running: nil, batch: nil, step_ms: nil, memory: nil, device_memory: 0}
-
-  defp stats(stats) do
-    %{
-      running: stats.running,
-      batch: stats.last_batch,
-      step_ms: stats.step_ms,
-      memory: stats.memory_bytes,
-      device_memory: stats.device_memory_bytes
-    }
   end
 
   # On its way back from a death: not well before it has arrived.
@@ -93,11 +116,6 @@ defmodule Koma.Dashboard.Parts.Nodes do
        do: :restarting
 
   defp phase(%Catalogue.Row{phase: phase}), do: phase
-
-  # The same counter as in /metrics.
-  defp restarts do
-    Table.read() |> Map.get(:koma_model_node_restarts_total, []) |> Map.new()
-  end
 
   defp next({:load, checkpoint}), do: "then loads #{checkpoint}"
   defp next(:restart), do: "then restarts"

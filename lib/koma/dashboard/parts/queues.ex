@@ -1,13 +1,11 @@
 defmodule Koma.Dashboard.Parts.Queues do
-  @moduledoc "The queues: how many wait, how long, whose they are; pause and resume."
+  @moduledoc "The queues, those of other gateways behind: how many wait, how long, whose they are; pause and resume."
   @behaviour Koma.Dashboard.Part
 
   require EEx
 
-  alias Koma.Dashboard.{Button, Format}
-  alias Koma.Queue
-
-  @queue_ms 500
+  alias Koma.Cluster
+  alias Koma.Dashboard.{Button, Format, Peers}
 
   EEx.function_from_file(
     :defp,
@@ -19,19 +17,19 @@ defmodule Koma.Dashboard.Parts.Queues do
   )
 
   @impl true
-  def read(nil), do: Enum.map(Enum.sort(Queue.families()), &read_queue/1)
+  def read(nil) do
+    gateways = Enum.sort(Cluster.gateways())
+    reports = Map.take(Peers.latest(), gateways)
+    elsewhere = for {peer, %{queues: queues}} <- reports, queue <- queues, do: named(queue, peer)
+    for(queue <- Peers.queues(), do: Map.put(queue, :name, queue.family)) ++ elsewhere
+  end
+
+  defp named(queue, peer),
+    do: Map.put(queue, :name, Cluster.Peers.remote_name(queue.family, peer))
 
   @impl true
   def html(queues), do: queues(queues)
 
-  defp read_queue(family) do
-    depth = Queue.depth(family, @queue_ms)
-    keys = Enum.sort_by(depth.keys, fn {key, jobs} -> {-jobs, key} end)
-    # In whole seconds: it counts up in front of somebody.
-    %{depth | oldest_ms: 1000 * div(depth.oldest_ms, 1000), keys: keys}
-    |> Map.put(:family, family)
-  end
-
-  defp button(%{paused: true, family: family}), do: Button.ask("go_on", family, "Resume", true)
-  defp button(%{family: family}), do: Button.ask("pause", family, "Pause", true)
+  defp button(%{paused: true, name: name}), do: Button.ask("go_on", name, "Resume", true)
+  defp button(%{name: name}), do: Button.ask("pause", name, "Pause", true)
 end

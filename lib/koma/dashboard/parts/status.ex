@@ -1,13 +1,12 @@
 defmodule Koma.Dashboard.Parts.Status do
-  @moduledoc "The line at the top: is all well, how much is going on, how long has the gateway been up."
+  @moduledoc "The line at the top: is all well, how much is going on on all peers, how long has the gateway been up."
   @behaviour Koma.Dashboard.Part
 
   require EEx
 
-  alias Koma.Dashboard.Format
-  alias Koma.{ModelNode, Queue, Socket}
+  alias Koma.{Cluster, ModelNode, Socket}
+  alias Koma.Dashboard.{Format, Peers}
 
-  @queue_ms 500
   @mib 1024 * 1024
 
   EEx.function_from_file(
@@ -22,15 +21,16 @@ defmodule Koma.Dashboard.Parts.Status do
   @impl true
   def read(nil) do
     {uptime_ms, _since_last} = :erlang.statistics(:wall_clock)
-    rows = Koma.ask(&ModelNode.Catalogue.rows/0, [])
-    queues = Koma.ask(fn -> queues() end, [])
+    rows = Koma.ask(&ModelNode.Catalogue.rows/0, []) ++ Cluster.rows()
+    all = [Koma.ask(&Peers.here/0, %{nodes: %{}, queues: []}) | Map.values(Peers.latest())]
+    numbers = Enum.flat_map(all, &Map.values(&1.nodes))
 
     %{
       missing: missing(Koma.ready()),
-      waiting: Enum.sum(for {_family, depth} <- queues, do: depth.jobs),
-      running: rows |> Enum.map(&if(&1.stats, do: &1.stats.running, else: 0)) |> Enum.sum(),
+      waiting: Enum.sum(for %{queues: queues} <- all, %{jobs: jobs} <- queues, do: jobs),
+      running: Enum.sum(for %{running: running} <- numbers, running != nil, do: running),
       slots: rows |> Enum.map(& &1.spec.slots) |> Enum.sum(),
-      paused: for({family, %{paused: true}} <- queues, do: family),
+      paused: for(%{paused: true, family: family} <- hd(all).queues, do: family),
       sockets: Registry.count(Socket.Handler.registry()),
       # In steps that do not change each time somebody looks.
       memory: 8 * @mib * round(:erlang.memory(:total) / (8 * @mib)),
@@ -43,8 +43,4 @@ defmodule Koma.Dashboard.Parts.Status do
 
   defp missing(:ok), do: []
   defp missing({:error, missing}), do: Enum.map(missing, & &1["node"])
-
-  defp queues do
-    for family <- Enum.sort(Queue.families()), do: {family, Queue.depth(family, @queue_ms)}
-  end
 end
