@@ -22,13 +22,11 @@ const manySlots = () => {
   writeFileSync(file, `[%{name: "toy", family: "toy", checkpoint: "toy", count: 1, slots: ${MANY}}]`)
   return server("many", { KOMA_MODELS: "all", KOMA_MODELS_FILE: file, KOMA_QUEUE_LIMIT: String(2 * MANY) })
 }
-const SECRET = "koma_secret_of_the_operator"
-const digest = createHash("sha256").update(SECRET).digest("hex")
-const withKeys = () => server("keys", { KOMA_MODELS: "toy", KOMA_KEYS: `boss sha256:${digest} roles=operator` })
+const HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2<\/script>'
 
-async function submit(url, params, more = {}) {
+async function submit(url, params, more = {}, headers = {}) {
   const body = JSON.stringify({ task: "toy.run", params, ...more })
-  const answer = await fetch(`${url}/v1/jobs`, { method: "POST", headers: { "content-type": "application/json" }, body })
+  const answer = await fetch(`${url}/v1/jobs`, { method: "POST", headers: { "content-type": "application/json", ...headers }, body })
   assert.equal(answer.status, 202)
   return (await answer.json()).id
 }
@@ -107,6 +105,7 @@ for (const [name, width, height, colorScheme] of [
     }
     await page.waitForSelector(`#errors-body a[href*="${failing}"]`)
     await page.waitForSelector("#job >> text=the toy was told to fail")
+    assert.ok((await page.locator("#rates svg path").count()) >= 2, "charts")
     await assertAccessible(page)
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width)
     await screenshot(page, `dashboard-${name.replace(", ", "-")}`, { fullPage: true })
@@ -144,9 +143,11 @@ test(`${MANY} running jobs scroll and filter without a dropped update`, async (t
   const page = await openDashboard(t, url, { path: "/dashboard?state=running" })
   const sent = []
   const row = new RegExp(`id="row-${watched}".*?(\\d+)/2000`, "s")
+  const diffs = []
   page.on("websocket", (socket) =>
     socket.on("framereceived", ({ payload }) => {
       const [, , , event, content] = JSON.parse(payload)
+      if (event === "diff") diffs.push(Date.now())
       const panels = event === "diff" ? content : content.response?.rendered ?? {}
       for (const html of Object.values(panels)) {
         const step = typeof html === "string" && html.match(row)?.[1]
@@ -188,6 +189,9 @@ test(`${MANY} running jobs scroll and filter without a dropped update`, async (t
   const updates = distinct.filter((step) => step >= shown[0] && step <= shown.at(-1))
   assert.deepEqual(shown.filter((step) => step >= updates[0]), updates)
   assert.ok(updates.length > 15, `${updates.length} updates`)
+  // Besides those that answer somebody.
+  const rate = (1000 * (diffs.length - 1)) / (diffs.at(-1) - diffs[0])
+  assert.ok(rate < 6, `${rate.toFixed(1)} updates a second`)
   await screenshot(page, "dashboard-many")
 })
 
@@ -226,7 +230,10 @@ test("the numbers agree with /metrics", async (t) => {
   const restarts = (await text("#node-toy-1 [data-metric=restarts]")) + (await text("#node-toy-2 [data-metric=restarts]"))
   const counted = (await (await fetch(`${url}/metrics`)).text()).matchAll(/^koma_model_node_restarts_total\{[^}]*\} (\d+)$/gm)
   assert.equal([...restarts].reduce((sum, n) => sum + Number(n), 0), [...counted].reduce((sum, [, n]) => sum + Number(n), 0))
-  assert.equal(Number(await text("#cache [data-metric=misses]")), await metric(url, `koma_cache_requests_total{result="miss"}`))
+  for (const name of ["miss", "hit"]) {
+    const shown = await text(`#cache [data-metric=${{ miss: "misses", hit: "hits" }[name]}]`)
+    assert.equal(Number(shown), await metric(url, `koma_cache_requests_total{result="${name}"}`).catch(() => 0))
+  }
 })
 
 test("an action is confirmed with the keyboard, done, and told; Escape leaves it", async (t) => {
@@ -285,18 +292,111 @@ test("the page comes back after a restart of the server, without a click, and sh
   assert.equal(await page.isVisible(".lost"), false)
 })
 
-test("where keys are configured the dashboard asks for that of an operator", async (t) => {
+const SECRETS = { boss: "koma_secret_of_the_operator", ann: "koma_secret_of_ann", ben: "koma_secret_of_ben" }
+const digest = (secret) => createHash("sha256").update(secret).digest("hex")
+const KEYS = Object.entries(SECRETS).map(([id, secret]) => `${id} sha256:${digest(secret)}${id === "boss" ? " roles=operator" : ""}`)
+const withKeys = () => server("keys", { KOMA_MODELS: "toy", KOMA_KEYS: KEYS.join(";") })
+const as = (id) => ({ authorization: `Bearer ${SECRETS[id]}` })
+
+async function logIn(t, url, options = {}) {
+  const page = await openPage(t, `${url}/dashboard`, options)
+  await page.fill("input[name=key]", SECRETS.boss)
+  await page.click("button")
+  await page.waitForSelector(".phx-connected #node-toy-1")
+  return page
+}
+
+test("where keys are configured the dashboard asks for that of an operator, and takes no other", async (t) => {
   const { url } = await withKeys()
-  const page = await openPage(t, `${url}/dashboard`, { expected: [/status of 401/] })
+  const page = await openPage(t, `${url}/dashboard`, { expected: [/status of 401/, /status of 403/] })
   await page.waitForURL(/login/)
   await assertAccessible(page)
-  await page.fill("input[name=key]", "wrong")
-  await page.click("button")
-  await page.waitForSelector("[role=alert]")
+  for (const [wrong, words] of [["wrong", /not known/], ["<script>alert(1)</script>", /not known/], ["x".repeat(10_000), /not known/], [SECRETS.ann, /role operator/]]) {
+    await page.fill("input[name=key]", wrong)
+    await page.click("button")
+    await page.getByRole("alert").getByText(words).waitFor()
+  }
   await screenshot(page, "dashboard-login")
-  await page.fill("input[name=key]", SECRET)
+  await page.fill("input[name=key]", SECRETS.boss)
   await page.click("button")
   await page.waitForSelector(".phx-connected #node-toy-1")
   const cookies = await page.context().cookies()
   assert.deepEqual(cookies.map(({ httpOnly, sameSite }) => [httpOnly, sameSite]), [[true, "Strict"]])
+})
+
+test("jobs are filtered by key and family, queues tell whose jobs wait, and what they say is nobody's business", async (t) => {
+  const { url } = await withKeys()
+  const page = await logIn(t, url)
+  const pause = (what) => fetch(`${url}/v1/admin/queues/toy/${what}`, { method: "POST", headers: as("boss") })
+  await pause("pause")
+  t.after(() => pause("resume"))
+  const ids = { ann: [], ben: [] }
+  for (const [id, count] of [["ann", 3], ["ben", 1]]) {
+    for (let n = 0; n < count; n++) ids[id].push(await submit(url, { steps: 2, seed: n }, {}, as(id)))
+    t.after(() => Promise.all(ids[id].map((job) => fetch(`${url}/v1/jobs/${job}`, { method: "DELETE", headers: as(id) }))))
+  }
+  await page.waitForSelector("#queue-toy >> text=/ann 3/")
+  await page.waitForSelector("#queue-toy >> text=/ben 1/")
+  await page.waitForFunction(() => /^[1-9]\d* s$/.test(document.querySelector("#queue-toy td:nth-of-type(2)").textContent), null)
+  await page.selectOption("select[name=key]", "ben")
+  await page.waitForFunction((ids) => [...document.querySelectorAll("#jobs tbody tr")].map(({ id }) => id).join() === ids, `row-${ids.ben[0]}`)
+  await page.selectOption("select[name=key]", "ann")
+  await page.waitForFunction(() => document.querySelectorAll("#jobs tbody tr").length === 3)
+  await page.selectOption("select[name=family]", "toy")
+  await page.waitForURL(/family=toy/)
+  assert.equal(await page.locator("#jobs tbody tr").count(), 3)
+})
+
+test("a restart of the server logs no operator out: the page comes back without a click", async (t) => {
+  const it = await withKeys()
+  const page = await logIn(t, it.url, { expected: UNREACHABLE })
+  await it.kill()
+  await page.waitForSelector(".phx-error .lost:visible")
+  await it.start()
+  await page.waitForSelector(".phx-connected #node-toy-1.good")
+  await page.reload()
+  await page.waitForSelector(".phx-connected #node-toy-1")
+})
+
+// Answers the question that a button asks.
+async function confirm(page, name, fill) {
+  await page.getByRole("button", { name, exact: true }).click()
+  await page.waitForSelector("#dialog")
+  if (fill !== undefined) await page.fill("#dialog input", fill)
+  await page.locator("#dialog button.strong").click()
+}
+
+test("a queue is paused and goes on, a model node is restarted, a checkpoint unloaded and loaded", async (t) => {
+  const { url } = await twoNodes()
+  const page = await openDashboard(t, url)
+  await confirm(page, "Pause toy")
+  await page.waitForSelector("#queue-toy >> text=paused")
+  await confirm(page, "Resume toy")
+  await page.waitForSelector("#queue-toy >> text=open")
+  const restarts = async () => Number(await page.textContent("#node-toy-1 [data-metric=restarts]"))
+  const before = await restarts()
+  await confirm(page, "Restart toy-1")
+  await page.waitForFunction((before) => Number(document.querySelector("#node-toy-1 [data-metric=restarts]").textContent) === before + 1, before)
+  await page.waitForSelector("#node-toy-1[data-state=ready]")
+  await confirm(page, "Unload toy-1")
+  await page.waitForSelector("#node-toy-1[data-state=unloaded]")
+  await confirm(page, "Load… toy-1", "toy")
+  await page.waitForSelector("#node-toy-1[data-state=ready]")
+})
+
+test("what cannot be loaded is said in words; hostile names are shown as text", async (t) => {
+  const { url } = await twoNodes()
+  const page = await openDashboard(t, url, { path: `/dashboard?job=${encodeURIComponent(HOSTILE)}&key=${encodeURIComponent(HOSTILE)}` })
+  await page.waitForSelector("#job code")
+  assert.equal(await page.textContent("#job code"), HOSTILE)
+  assert.equal(await page.inputValue("select[name=key]"), HOSTILE)
+  await confirm(page, "Load… toy-2", " ".repeat(3))
+  await page.waitForSelector(".notice.bad >> text=A checkpoint has a name of 1 to 1024 characters.")
+  await confirm(page, "Load… toy-2", "x".repeat(1025))
+  await page.waitForSelector(".notice.bad >> text=A checkpoint has a name of 1 to 1024 characters.")
+  await confirm(page, "Load… toy-2", HOSTILE)
+  await page.waitForFunction((text) => document.querySelector("#node-toy-2 .error")?.textContent.includes(text), HOSTILE)
+  await page.waitForSelector("#node-toy-2[data-state=ready]")
+  assert.equal(await page.locator("[onerror], main script").count(), 0)
+  await assertAccessible(page)
 })

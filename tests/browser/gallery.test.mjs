@@ -3,16 +3,16 @@ import assert from "node:assert/strict"
 import { readFileSync } from "node:fs"
 import { test } from "node:test"
 import { assertAccessible, openTab, screenshot } from "./harness/browser.mjs"
-import { ask, completed, current, newest, openStudio } from "./harness/studio.mjs"
+import { ask, CLIP, completed, current, newest, openStudio } from "./harness/studio.mjs"
 import { fullServer } from "./harness/suite.mjs"
 
 // An image of its own for each test, by the same route as any client.
-async function made(url, prompt, seed) {
-  const params = { prompt, seed, steps: 4 }
+async function made(url, prompt, seed, { task = "image.generate", ...more } = {}) {
+  const params = { prompt, seed, steps: 4, ...more }
   return ask(url, "/v1/jobs?wait=true", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ task: "image.generate", params, cache: false }),
+    body: JSON.stringify({ task, params, cache: false }),
   })
 }
 
@@ -74,6 +74,30 @@ test("a download has the bytes of the result", async (t) => {
   assert.match(download.suggestedFilename(), /^koma-[0-9a-f]{12}\.png$/)
   const stored = Buffer.from(await (await fetch(url + outputs[0].url)).arrayBuffer())
   assert.deepEqual(readFileSync(await download.path()), stored)
+})
+
+test("every result has its label; a video and an answer are used as input, too", async (t) => {
+  const { url } = await fullServer()
+  const page = await openStudio(t, url, "understand")
+  await current(page).locator("input[type=file]").setInputFiles(CLIP)
+  await current(page).getByLabel("Prompt", { exact: true }).fill("What is this?")
+  await current(page).getByRole("button", { name: "Ask" }).click()
+  const answer = await (await completed(page)).locator(".answer").textContent()
+  const [download] = await Promise.all([page.waitForEvent("download"), newest(page).getByText("Download").click()])
+  assert.equal(readFileSync(await download.path(), "utf8"), answer)
+  await made(url, "a lamp that moves", 10, { task: "video.generate", frames: 9 })
+
+  await page.getByRole("link", { name: "Gallery" }).click()
+  await tile(page, "a lamp that moves").getByText("Use in").click()
+  await tile(page, "a lamp that moves").getByRole("button", { name: "Understand" }).click()
+  await current(page).getByText("From earlier work").waitFor()
+  await page.getByRole("link", { name: "Gallery" }).click()
+  const figures = page.locator(".tile figure")
+  assert.ok((await figures.count()) >= 2)
+  assert.equal(await figures.count(), await figures.getByText("AI-generated", { exact: true }).count())
+  await tile(page, "What is this?").getByText("Use in").click()
+  await tile(page, "What is this?").getByRole("button", { name: "Image" }).click()
+  assert.equal(await current(page).getByLabel("Prompt", { exact: true }).inputValue(), answer)
 })
 
 test("the link of a result opens it in another tab", async (t) => {

@@ -55,8 +55,14 @@ test("step, total and time left are shown; a cancel frees the machine", async (t
 test("who waits sees the place in the queue; a full queue counts down and offers to try again", async (t) => {
   const { url } = await narrowServer()
   const page = await openStudio(t, url, "toy.run")
-  await run(page, { steps: 10_000, step_ms: 20 })
-  await state(newest(page), "running").waitFor()
+  await run(page, { steps: 2 })
+  await completed(page)
+  await run(page, { steps: 1_000, step_ms: 20, Seed: 1 })
+  await newest(page).getByText(/^Step [3-9]\d* of/).waitFor()
+  await run(page, { steps: 1, Seed: 2 })
+  await newest(page).getByText(/^Number 1 in the queue · starts in about \d+ (s|min)$/).waitFor()
+  await newest(page).getByRole("button", { name: "Cancel" }).click()
+  await state(newest(page), "cancelled").waitFor()
   for (const place of [1, 2]) {
     await run(page, { steps: 1 })
     await newest(page).getByText(`Number ${place} in the queue`).waitFor()

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import { assertAccessible, screenshot } from "./harness/browser.mjs"
-import { assertGapless, CLIP, completed, current, listen, openStudio, recorded, state } from "./harness/studio.mjs"
+import { ask, assertGapless, CLIP, completed, current, jobState, listen, openStudio, recorded, state } from "./harness/studio.mjs"
 import { fullServer } from "./harness/suite.mjs"
 
 const stages = (page) => current(page).locator(".story article.job")
@@ -33,6 +33,27 @@ test("a video becomes a caption, an image and a video; a reload finds them again
   await page.reload()
   for (const index of [0, 1, 2]) await completed(page, stages(page).nth(index))
   assert.equal(await stages(page).nth(0).locator(".answer").textContent(), caption)
+})
+
+test("a reload in the middle of a story finds its stages again, and closing the tab cancels it with the job of its stage", async (t) => {
+  const { url } = await fullServer()
+  let sockets
+  const prepare = (page) => (sockets = listen(page, (topic) => topic.startsWith("pipeline:")))
+  const page = await openStudio(t, url, "story", { prepare })
+  await tell(page)
+  await completed(page, stages(page).nth(0))
+  const caption = await stages(page).nth(0).locator(".answer").textContent()
+  await page.reload()
+  await completed(page, stages(page).nth(0))
+  assert.equal(await stages(page).nth(0).locator(".answer").textContent(), caption)
+  await state(stages(page).nth(2), "running").waitFor()
+  assertGapless(sockets[1])
+  const [{ id }] = await page.evaluate(() => JSON.parse(sessionStorage.getItem("koma.shown")))
+  await page.close()
+  const pipeline = () => ask(url, `/v1/pipelines/${id}`)
+  const { stages: [, , { job }] } = await pipeline()
+  await jobState(url, job, "cancelled")
+  assert.equal((await pipeline()).state, "cancelled")
 })
 
 test("without a video the story says what is missing", async (t) => {

@@ -124,9 +124,13 @@ function zonesOf(view) {
   return view instanceof Tool ? view.form.zones : view.zones
 }
 
-function currentZone() {
+// Files that were dropped or pasted anywhere in the view that is shown.
+/** @param {DataTransfer | null} data */
+function putFiles(data) {
   const view = views().find(({ element }) => !element.hidden)
-  return view && zonesOf(view)[0]
+  const zone = view && zonesOf(view)[0]
+  if (zone) zone.putFrom(data)
+  else if (view instanceof Tool) view.form.showError(new api.KomaError({ code: "unsupported_media", message: "No file goes in here." }))
 }
 
 function holdsFiles(/** @type {DataTransfer | null} */ data) {
@@ -149,13 +153,15 @@ for (const name of ["dragover", "drop"])
   document.addEventListener(name, (event) => {
     const files = holdsFiles(/** @type {DragEvent} */ (event).dataTransfer)
     if (files || !(/** @type {Element} */ (event.target).matches("input, textarea"))) event.preventDefault()
-    if (files && name === "drop") currentZone()?.putFrom(/** @type {DragEvent} */ (event).dataTransfer)
+    if (files && name === "drop") putFiles(/** @type {DragEvent} */ (event).dataTransfer)
   })
 document.addEventListener("paste", (event) => {
   if (!holdsFiles(event.clipboardData)) return
   event.preventDefault()
-  currentZone()?.putFrom(event.clipboardData)
+  putFiles(event.clipboardData)
 })
+// Not by its address, which names a view.
+get("skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()))
 addEventListener("hashchange", () => route()?.heading.focus())
 connection.addEventListener("change", showConnection)
 

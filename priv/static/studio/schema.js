@@ -67,8 +67,12 @@ export function parse(property, typed) {
   return parseNumber(property, typed.trim())
 }
 
-/** @param {Property} property @param {string} text */
-function checkLength({ minLength = 0, maxLength = Infinity }, text) {
+// Half of a pair of surrogates is no character, and no JSON.
+const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g
+
+/** @param {Property} property @param {string} typed */
+function checkLength({ minLength = 0, maxLength = Infinity }, typed) {
+  const text = typed.replace(LONE, "\ufffd")
   const length = [...text].length
   if (length < minLength) return { error: `Must have at least ${minLength} characters; these are ${length}.` }
   if (length > maxLength) return { error: `Must have at most ${maxLength} characters; these are ${length}.` }

@@ -88,5 +88,7 @@ export async function assertAccessible(page) {
 
 // Writes out/screens/<name>.png.
 export async function screenshot(page, name, options = {}) {
+  // What sticks to the top of the window belongs at the top of the whole page.
+  if (options.fullPage) await page.evaluate(() => scrollTo(0, 0))
   await page.screenshot({ path: join(SCREENS, `${name}.png`), ...options })
 }

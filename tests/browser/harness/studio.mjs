@@ -17,6 +17,9 @@ export async function openStudio(t, url, slug, options = {}) {
 // The view that is shown.
 export const current = (page) => page.locator("section.view:not([hidden])")
 
+// A control with its label, help and error.
+export const around = (control) => control.locator("xpath=ancestor::div[contains(concat(' ', @class, ' '), ' field ')]")
+
 // The newest job of the view, or the only one.
 export const newest = (page) => current(page).locator("article.job").first()
 
