@@ -30,8 +30,9 @@ defmodule Koma.Pipeline do
   @spec get(String.t(), Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def get(id, caller), do: at_owner(:get, id, caller, fn -> get_here(id, caller) end)
 
+  # Another gateway may ask while this one starts.
   defp at_owner(function, id, caller, here) do
-    Cluster.ask_owner(id, {__MODULE__, function, [id, caller]}, here)
+    Koma.ask(fn -> Cluster.ask_owner(id, {__MODULE__, function, [id, caller]}, here) end)
   end
 
   defp get_here(id, caller) do
@@ -49,7 +50,8 @@ defmodule Koma.Pipeline do
   @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
           {:ok, map, [Event.t()], [Follower.preview()]} | {:error, Error.t()}
   def subscribe(id, seq, caller) do
-    Cluster.follow(__MODULE__, id, seq, caller, fn -> subscribe_here(id, seq, caller) end)
+    here = fn -> subscribe_here(id, seq, caller) end
+    Koma.ask(fn -> Cluster.follow(__MODULE__, id, seq, caller, here) end)
   end
 
   defp subscribe_here(id, seq, caller) do

@@ -42,6 +42,9 @@ defmodule Koma.Soak.SlowReaderTest do
     )
 
     assert each < @bytes_each
+    # Who reads is told at once; the bound is that of a machine that is busy with other things.
+    assert [median, _p99] = beside
+    assert median < 500
     eventually(fn -> sockets() == [] and channels() == [] end, 4_000)
     forget_all()
     assert Inventory.leaks(before, Inventory.take(dir)) == []

@@ -107,11 +107,7 @@ async def sockets_dropped(stage: Stage) -> None:
     """All connections of clients break; many more come and break at once."""
     for peer in stage.cluster.peers:
         peer.proxy.cut()
-    for _ in range(DROPS):
-        with suppress(OSError, WebSocketException, TimeoutError):
-            async with connect(_socket(stage.cluster.a), open_timeout=5) as socket:
-                await socket.send(json.dumps(["1", "1", "jobs", "phx_join", {}]))
-                socket.transport.abort()
+    await asyncio.gather(*(_drop(stage.cluster.a) for _ in range(DROPS)))
 
 
 async def uploads_cut(stage: Stage) -> None:
@@ -147,6 +143,13 @@ FAULTS: tuple[Fault, ...] = (
 
 def _model_nodes(stage: Stage) -> list[int]:
     return [pid for peer in stage.cluster.peers for pid in peer.model_nodes()]
+
+
+async def _drop(peer: Peer) -> None:
+    with suppress(OSError, WebSocketException, TimeoutError):
+        socket = await connect(_socket(peer), open_timeout=20)
+        await socket.send(json.dumps(["1", "1", "jobs", "phx_join", {}]))
+        socket.transport.abort()
 
 
 def _ends(pid: int, seconds: float) -> bool:
