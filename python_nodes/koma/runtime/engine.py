@@ -23,7 +23,7 @@ from koma.runtime import runner as contract
 from koma.runtime.batches import BatchCaps, Batches
 from koma.runtime.failures import NodeBroken, failed, is_expected
 from koma.runtime.job import Job, Phase
-from koma.runtime.pace import Pace
+from koma.runtime.pace import Pace, PreviewPace
 from koma.runtime.roster import Emit, Roster
 from koma.runtime.runner import Runner
 from koma.runtime.workers import Activity, Worker
@@ -54,6 +54,7 @@ class Engine:
         self._batches: Batches[Job] = Batches()
         self._caps = BatchCaps(slots)
         self._pace = Pace()
+        self._preview_pace = PreviewPace()
         self._activity = Activity()
         self._preparer = Worker("prepare", self._prepare)
         self._finisher = Worker("finish", self._finish)
@@ -213,10 +214,12 @@ class Engine:
             job.add_time("steps_ms", ms)
             job.add_time("forwards", 1)
             self._guard(job, self._advance)
-        for job in jobs:
-            if job.phase is Phase.STEPPING:
-                self._say_progress(job, "step", self._remaining_ms(job))
-                self._guard(job, self._maybe_preview)
+        stepping = [job for job in jobs if job.phase is Phase.STEPPING]
+        for job in stepping:
+            self._say_progress(job, "step", self._remaining_ms(job))
+        # Who has waited longest for a picture gets the next one.
+        for job in sorted(stepping, key=lambda job: job.previewed_at):
+            self._guard(job, self._maybe_preview)
 
     def _advance(self, job: Job) -> None:
         state = job.running_state
@@ -313,6 +316,8 @@ class Engine:
         now = time.monotonic()
         if not job.previews or job.preview_pending or now - job.previewed_at < self._preview_interval_s:
             return
+        if not self._preview_pace.take(now):
+            return
         job.previewed_at = now
         made = self._runner.preview(job.running_state)
         if made is not None:
@@ -321,12 +326,14 @@ class Engine:
 
     def _picture(self, item: tuple[Job, int, Callable[[], contract.Preview]]) -> None:
         job, step, encode = item
+        began = time.monotonic()
         try:
             with self._activity.operation():
                 made = encode()
         except (Exception, SystemExit) as error:
             self._inbox.put(partial(self._drop, job, error))
             return
+        self._preview_pace.took(time.monotonic() - began)
         job.preview_pending = False
         if len(made.data) > MAX_PREVIEW:
             text = "a preview of %d bytes was dropped; at most %d fit"

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping
 
 SMOOTHING = 0.3
 """Weight of the newest measurement in the moving averages."""
+PREVIEW_SHARE = 0.1
+"""Of the time of one core, for previews: they are there to be looked at, not to be waited for."""
 MAX_KEYS = 512
 """Keys whose times are kept, so that a node that lives for months does not grow."""
 
@@ -54,6 +56,27 @@ class Pace:
         """
         one_round = sum(self.forward_ms(other, min(count, caps[other])) for other, count in rows.items())
         return one_round * max(1.0, rows[key] / caps[key])
+
+
+class PreviewPace:
+    """Whether another preview may be made now, so that all of them together take ``PREVIEW_SHARE`` of the
+    time at most; what one takes is learned from those before it. Not safe for several threads but in
+    :meth:`took`."""
+
+    def __init__(self) -> None:
+        self._expected_s: float | None = None
+        self._free_at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take the turn at ``now`` (seconds), if it is one."""
+        if now < self._free_at:
+            return False
+        self._free_at = now + (self._expected_s or 0.0) / PREVIEW_SHARE
+        return True
+
+    def took(self, seconds: float) -> None:
+        """A preview was made in ``seconds``."""
+        self._expected_s = _blend(self._expected_s, seconds)
 
 
 def _blend(old: float | None, new: float) -> float:
