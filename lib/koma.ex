@@ -50,13 +50,16 @@ defmodule Koma do
   latest preview. Then come, until the job ends or the process unsubscribes,
   `{:koma_event, id, %Koma.Job.Event{}}` for every later event, in order, without gaps, and
   `{:koma_preview, id, %Koma.Job.Preview{}}`, which may be left out for a process with a long
-  mailbox.
+  mailbox. Who gives `:none` for a number waits for the end only: of a job of this gateway nothing
+  else comes.
   """
-  @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
+  @spec subscribe(String.t(), non_neg_integer | :none, Caller.t()) ::
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
   def subscribe(id, after_seq, caller) do
     ask(fn ->
-      Cluster.follow(__MODULE__, id, after_seq, caller, fn ->
+      first = if after_seq == :none, do: 0, else: after_seq
+
+      Cluster.follow(__MODULE__, id, first, caller, fn ->
         Job.subscribe(id, after_seq, caller)
       end)
     end)

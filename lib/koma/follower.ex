@@ -17,7 +17,7 @@ defmodule Koma.Follower do
   @type t :: %__MODULE__{
           subject: subject,
           caller: Caller.t(),
-          seq: non_neg_integer,
+          seq: non_neg_integer | :none,
           ended: boolean
         }
   @typedoc "A preview with the stage it belongs to; a job alone has none."
@@ -27,8 +27,11 @@ defmodule Koma.Follower do
   @spec terminal?(String.t()) :: boolean
   def terminal?(type), do: type in @terminal
 
-  @doc "Begins to follow: the job or pipeline, its events after `seq`, and the latest previews."
-  @spec start(subject, non_neg_integer, Caller.t()) ::
+  @doc """
+  Begins to follow: the job or pipeline, its events after `seq`, and the latest previews. With
+  `:none` it waits for the end of a job.
+  """
+  @spec start(subject, non_neg_integer | :none, Caller.t()) ::
           {:ok, t, map, [Event.t()], [preview]} | {:error, Koma.Error.t()}
   def start(subject, seq, caller) do
     with {:ok, map, events, previews} <- subscribe(subject, seq, caller) do
@@ -58,6 +61,8 @@ defmodule Koma.Follower do
 
   def handle(_follower, _message), do: :other
 
+  defp event(%__MODULE__{seq: :none} = follower, event), do: {:events, [], seen(follower, event)}
+
   defp event(%__MODULE__{seq: last} = follower, %Event{seq: seq} = event) when seq == last + 1 do
     {:events, [event], seen(follower, event)}
   end
@@ -70,6 +75,10 @@ defmodule Koma.Follower do
   defp event(%__MODULE__{subject: subject, seq: last, caller: caller}, _later) do
     {:ok, follower, _map, events, _previews} = start(subject, last, caller)
     {:events, events, follower}
+  end
+
+  defp seen(%__MODULE__{seq: :none} = follower, %Event{type: type}) do
+    %__MODULE__{follower | ended: follower.ended or terminal?(type)}
   end
 
   defp seen(follower, %Event{seq: seq, type: type}) do

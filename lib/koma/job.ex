@@ -199,12 +199,12 @@ defmodule Koma.Job do
   defp limit(filter), do: filter |> Map.get("limit", @default_limit) |> min(@max_limit)
 
   @doc "Lets the calling process follow a job; see `Koma.subscribe/3`."
-  @spec subscribe(String.t(), non_neg_integer, Caller.t()) ::
+  @spec subscribe(String.t(), non_neg_integer | :none, Caller.t()) ::
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
   def subscribe(id, after_seq, caller) do
     with {:ok, _record} <- owned(id, caller) do
       # First joined, then read: what happens in between comes twice and is skipped.
-      Followers.join(id)
+      Followers.join(id, if(after_seq == :none, do: :end, else: :events))
 
       catch_up = &Server.catch_up(&1, id, after_seq)
 

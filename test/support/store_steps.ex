@@ -12,7 +12,7 @@ defmodule Koma.StoreSteps do
     Enum.reduce(types, record, fn type, record ->
       event = Record.event(record, type, %{"attempt" => 1, "node" => "toy-1"})
       record = Record.apply(record, event)
-      assert Jobs.append(record, event) == :ok
+      assert Jobs.append([{record, event}]) == [:ok]
       record
     end)
   end

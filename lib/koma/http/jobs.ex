@@ -69,7 +69,7 @@ defmodule Koma.HTTP.Jobs do
   defp hold("false", _caller), do: :ok
 
   defp wait(id, req, caller) do
-    with {:ok, follower, _job, _events, _previews} <- Follower.start({:job, id}, 0, caller) do
+    with {:ok, follower, _job, _events, _previews} <- Follower.start({:job, id}, :none, caller) do
       {:stream,
        fn ->
          :ok = :cowboy_req.cast({:set_options, %{idle_timeout: :infinity}}, req)

@@ -1,7 +1,8 @@
 defmodule Koma.Job.Followers do
   @moduledoc """
-  The processes that follow jobs, by job id. All get every event; a preview goes only to those
-  whose mailbox is short, since a newer one will come.
+  The processes that follow jobs, by job id. All get every event, but those that only wait for the
+  end, which get the last one; a preview goes only to those whose mailbox is short, since a newer
+  one will come.
 
   They are kept outside the jobs' processes, and outside `Koma.Core`, so that whoever follows a
   job goes on following it when its process, or all of Core, has to start again. For the same
@@ -10,7 +11,9 @@ defmodule Koma.Job.Followers do
   since no two attempts may have the same number, even if nothing was stored of the first.
   """
 
-  alias Koma.Job.{Event, Preview}
+  alias Koma.Job.{Event, Lifecycle, Preview}
+
+  @type wish :: :events | :end
 
   # A reader this far behind would see old previews.
   @long_mailbox 32
@@ -20,10 +23,10 @@ defmodule Koma.Job.Followers do
   def child_spec(_options), do: Registry.child_spec(keys: :duplicate, name: __MODULE__)
 
   @doc "The calling process follows the job; twice is the same as once."
-  @spec join(String.t()) :: :ok
-  def join(id) do
+  @spec join(String.t(), wish) :: :ok
+  def join(id, wish \\ :events) do
     leave(id)
-    {:ok, _registry} = Registry.register(__MODULE__, id, nil)
+    {:ok, _registry} = Registry.register(__MODULE__, id, wish)
     :ok
   end
 
@@ -33,7 +36,9 @@ defmodule Koma.Job.Followers do
 
   @doc "The processes that follow the job."
   @spec pids(String.t()) :: [pid]
-  def pids(id), do: for({pid, _value} <- Registry.lookup(__MODULE__, id), do: pid)
+  def pids(id), do: for({pid, _wish} <- Registry.lookup(__MODULE__, id), do: pid)
+
+  defp pids(id, wish), do: for({pid, ^wish} <- Registry.lookup(__MODULE__, id), do: pid)
 
   @doc "Whether anybody follows the job."
   @spec any?(String.t()) :: boolean
@@ -42,7 +47,8 @@ defmodule Koma.Job.Followers do
   @doc "Tells everybody of a stored event."
   @spec tell(String.t(), Event.t()) :: :ok
   def tell(id, %Event{seq: seq} = event) do
-    tell_all(pids(id), id, event)
+    tell_all(pids(id, :events), id, event)
+    if Lifecycle.terminal?(event.type), do: tell_end(id, event)
     Registry.put_meta(__MODULE__, {:told, id}, seq)
   end
 
@@ -52,6 +58,8 @@ defmodule Koma.Job.Followers do
     message = {:koma_event, id, Event.encode(event, id)}
     Enum.each(pids, &send(&1, message))
   end
+
+  defp tell_end(id, event), do: Enum.each(pids(id, :end), &send(&1, {:koma_event, id, event}))
 
   @doc "The number of the last event that was told; nil when none was by this BEAM."
   @spec told(String.t()) :: pos_integer | nil
@@ -85,7 +93,7 @@ defmodule Koma.Job.Followers do
   @doc "Shows a preview to those who keep up."
   @spec show(String.t(), Preview.t()) :: :ok
   def show(id, %Preview{} = preview) do
-    case Enum.filter(pids(id), &keeps_up?/1) do
+    case Enum.filter(pids(id, :events), &keeps_up?/1) do
       [_, _ | _] = pids -> show_all(pids, id, Preview.encode(preview, {id, %{}}))
       one_or_none -> show_all(one_or_none, id, preview)
     end

@@ -111,7 +111,7 @@ defmodule Koma.Job.Keeper do
   defp give_up(record, state, error) do
     Attempt.clean_all(record, max(record.attempt, Followers.attempts(record.id)))
     event = Record.event(record, "failed", Error.to_map(error))
-    _ended = Members.store(record, event)
+    Members.store([{Record.apply(record, event), event}])
     about = record |> Map.take([:id, :task, :model]) |> Map.put(:state, "failed")
     measured = %{duration_ms: event.at - record.created_at}
     Telemetry.execute([:koma, :job, :finished], measured, Map.put(about, :code, error.code))

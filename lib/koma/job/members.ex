@@ -14,8 +14,14 @@ defmodule Koma.Job.Members do
   defmodule Member do
     @moduledoc "One live job of a run, and who wants it."
     @enforce_keys [:record, :audience]
-    defstruct [:record, :audience]
-    @type t :: %__MODULE__{record: Record.t(), audience: Audience.t()}
+    defstruct [:record, :audience, noted: []]
+
+    @typedoc "`noted`: what happened and is not stored yet, the latest first."
+    @type t :: %__MODULE__{
+            record: Record.t(),
+            audience: Audience.t(),
+            noted: [{Record.t(), Event.t()}]
+          }
   end
 
   @type id :: String.t()
@@ -37,28 +43,43 @@ defmodule Koma.Job.Members do
     Telemetry.execute([:koma, :cache, :join], %{count: 1}, %{})
     lost = if record.state == "running", do: [{"retrying", interrupted(record)}], else: []
 
-    for {type, data} <- lost ++ happened, reduce: add(members, record, submitter) do
-      members -> emit(members, type, data, [id])
-    end
+    members = add(members, record, submitter)
+    note = fn {type, data}, member -> note_one(member, type, data) end
+    Map.update!(members, id, &flush_one(Enum.reduce(lost ++ happened, &1, note)))
   end
 
   # It has the losses of the run from now on, so this one counts for nothing.
   defp interrupted(record), do: Retry.told(record.attempt, Retry.stopped())
 
-  @doc "Something happens to all of them."
-  @spec emit(t, Lifecycle.event(), map) :: t
-  def emit(members, type, data), do: emit(members, type, data, Map.keys(members))
+  @doc "Something happens to all of them. It is stored and told with the next `flush/1`, at the latest."
+  @spec note(t, Lifecycle.event(), map) :: t
+  def note(members, type, data) do
+    Map.new(members, fn {id, member} -> {id, note_one(member, type, data)} end)
+  end
 
-  defp emit(members, type, data, ids) do
-    Enum.reduce(ids, members, fn id, members ->
-      Map.update!(members, id, &%{&1 | record: happen(&1.record, type, data)})
-    end)
+  defp note_one(%Member{record: record, noted: noted} = member, type, data) do
+    event = Record.event(record, type, renumber(data, type, record))
+    record = Record.apply(record, event)
+    %{member | record: record, noted: [{record, event} | noted]}
+  end
+
+  @doc "Stores what was noted, all of a job at once, and tells it."
+  @spec flush(t) :: t
+  def flush(members) do
+    Map.new(members, fn {id, member} -> {id, flush_one(member)} end)
+  end
+
+  defp flush_one(%Member{noted: []} = member), do: member
+
+  defp flush_one(%Member{noted: noted} = member) do
+    store(Enum.reverse(noted))
+    %{member | noted: []}
   end
 
   @doc "The end of the jobs with these ids: their last event; they are members no longer."
   @spec finish(t, [id], Lifecycle.event(), map, code :: String.t() | nil) :: t
   def finish(members, ids, type, data, code) do
-    for id <- ids, do: finish(members[id].record, type, data, code)
+    for id <- ids, do: finish(members[id], type, data, code)
     Map.drop(members, ids)
   end
 
@@ -106,8 +127,8 @@ defmodule Koma.Job.Members do
     end)
   end
 
-  defp finish(record, type, data, code) do
-    record = happen(record, type, data)
+  defp finish(member, type, data, code) do
+    %{record: record} = member |> note_one(type, data) |> flush_one()
     duration = System.system_time(:millisecond) - record.created_at
     about = Map.merge(about(record), %{state: type, code: code})
     Telemetry.execute([:koma, :job, :finished], %{duration_ms: duration}, about)
@@ -115,34 +136,25 @@ defmodule Koma.Job.Members do
 
   defp about(record), do: Map.take(record, [:id, :task, :model])
 
-  defp happen(record, type, data) do
-    store(record, Record.event(record, type, renumber(data, type, record)))
-  end
-
   @doc """
-  Stores an event and tells it, in this order; returns the record with it. Where the store writes
-  it later, the store tells it then. Where another gateway has adopted the job, nobody tells it,
-  and the calling process gets `{:fenced, id}`.
+  Stores events of a job, each with the record that it leaves, and tells them, in this order. Where
+  the store writes one later, the store tells it then. Where another gateway has adopted the job,
+  nobody tells it, and the calling process gets `{:fenced, id}`.
   """
-  @spec store(Record.t(), Event.t()) :: Record.t()
-  def store(%Record{id: id} = record, event) do
-    record = Record.apply(record, event)
-
-    case Store.Jobs.append(record, event) do
-      :ok ->
-        Followers.tell(id, event)
-        if Record.ended?(record), do: Followers.ended(id)
-
-      :later ->
-        :ok
-
-      :fenced ->
-        _sent = send(self(), {:fenced, id})
-        :ok
-    end
-
-    record
+  @spec store([{Record.t(), Event.t()}, ...]) :: :ok
+  def store(happened) do
+    outcomes = Store.Jobs.append(happened)
+    Enum.zip_with(happened, outcomes, &stored/2)
+    :ok
   end
+
+  defp stored({%Record{id: id} = record, event}, :ok) do
+    Followers.tell(id, event)
+    if Record.ended?(record), do: Followers.ended(id)
+  end
+
+  defp stored(_event, :later), do: :ok
+  defp stored({%Record{id: id}, _event}, :fenced), do: send(self(), {:fenced, id})
 
   # A job that joined late, or after a restart, may have more attempts behind it than the run.
   defp renumber(%{"attempt" => attempt} = data, "started", record) do

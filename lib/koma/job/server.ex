@@ -22,6 +22,8 @@ defmodule Koma.Job.Server do
 
   # Each writes events of its own, so they are bounded; one more begins another run.
   @max_members 64
+  # Messages of the model node that are stored together: a stream of them is told all the same.
+  @at_once 64
 
   @enforce_keys [:record, :attempt, :members]
   defstruct [:record, :attempt, :members, :lease, :ref, :preview, :queued_at, :started_at] ++
@@ -58,9 +60,9 @@ defmodule Koma.Job.Server do
 
   @doc """
   What a follower that just joined needs: the job, its events after a number, the latest preview.
-  Every later event is told to it, and the job is wanted while it lives or until it leaves.
+  What follows is told to it, and the job is wanted while it lives or until it leaves.
   """
-  @spec catch_up(GenServer.server(), Members.id(), non_neg_integer) ::
+  @spec catch_up(GenServer.server(), Members.id(), non_neg_integer | :none) ::
           {map, [Event.t()], Preview.t() | nil} | :ended
   def catch_up(run, id, after_seq), do: ask(run, {:catch_up, id, after_seq})
 
@@ -139,9 +141,10 @@ defmodule Koma.Job.Server do
 
   def handle_info({:place, _told_too_late}, state), do: {:noreply, state}
 
+  # What the model node said meanwhile is stored with one call.
   def handle_info({:model_node, _id, attempt, message}, %{attempt: attempt, lease: lease} = state)
       when lease != nil do
-    model_node(message, state)
+    message |> model_node(state) |> model_node_said_more(@at_once) |> flush()
   end
 
   def handle_info({:model_node, _id, _attempt, _of_an_earlier_attempt}, state) do
@@ -241,6 +244,21 @@ defmodule Koma.Job.Server do
 
   # --- running
 
+  defp model_node_said_more({:noreply, %{attempt: attempt, lease: lease} = state}, left)
+       when lease != nil and left > 0 do
+    receive do
+      {:model_node, _id, ^attempt, message} ->
+        message |> model_node(state) |> model_node_said_more(left - 1)
+    after
+      0 -> {:noreply, state}
+    end
+  end
+
+  defp model_node_said_more(enough_or_over, _left), do: enough_or_over
+
+  defp flush({:noreply, state}), do: {:noreply, %{state | members: Members.flush(state.members)}}
+  defp flush({:stop, :normal, state}), do: {:stop, :normal, state}
+
   defp dispatch(state, lease) do
     state = %{state | attempt: state.attempt + 1, lease: lease, preview: nil, total: 0}
 
@@ -267,19 +285,20 @@ defmodule Koma.Job.Server do
     data = Map.take(progress, [:phase, :step, :total, :eta_ms])
     data = for {name, value} <- data, into: %{}, do: {Atom.to_string(name), value}
     data = Map.put(data, "attempt", state.attempt)
-    {:noreply, emit(%{ensure_started(state) | total: progress.total}, "progress", data)}
+    {:noreply, note(%{ensure_started(state) | total: progress.total}, "progress", data)}
   end
 
   defp model_node(%Messages.Token{index: index, text: text}, state) do
     data = %{"index" => index, "text" => text, "attempt" => state.attempt}
-    {:noreply, state |> ensure_started() |> emit("token", data)}
+    {:noreply, state |> ensure_started() |> note("token", data)}
   end
 
   defp model_node(%Messages.Preview{} = preview, state) do
     fields = preview |> Map.from_struct() |> Map.delete(:id) |> Map.put(:total, state.total)
     preview = struct!(Preview, fields)
-    Members.show(state.members, preview)
-    {:noreply, %{state | preview: preview}}
+    members = Members.flush(state.members)
+    Members.show(members, preview)
+    {:noreply, %{state | preview: preview, members: members}}
   end
 
   defp model_node(%Messages.Done{} = done, state) do
@@ -354,7 +373,7 @@ defmodule Koma.Job.Server do
       "estimate_ms" => estimate_ms
     }
 
-    emit(%{state | total: total, started_at: now()}, "started", data)
+    note(%{state | total: total, started_at: now()}, "started", data)
   end
 
   # --- ending: one path for every way to end
@@ -420,11 +439,16 @@ defmodule Koma.Job.Server do
 
   # --- events
 
+  defp emit(state, type, data) do
+    state = note(state, type, data)
+    %{state | members: Members.flush(state.members)}
+  end
+
   # To the run, which nobody stores, and to its jobs.
-  defp emit(%{record: record} = state, type, data) do
+  defp note(%{record: record} = state, type, data) do
     record = Record.apply(record, Record.event(record, type, data))
     story = Story.note(state.story, type, data)
-    %{state | record: record, story: story, members: Members.emit(state.members, type, data)}
+    %{state | record: record, story: story, members: Members.note(state.members, type, data)}
   end
 
   defp to_map(state, id) do

@@ -26,12 +26,15 @@ defmodule Koma.Store.Backend do
   @doc "Stores a job that has ended when it is accepted, with its events."
   @callback accept_ended(Record.t(), [Event.t()]) :: :ok | {:error, Error.t()}
 
-  @doc """
-  Stores an event of a job of this gateway, and its effect. `:ok`: it is stored and may be told.
-  `:later`: it is in memory, will be written in its turn, and the store tells the followers then.
-  `:fenced`: the job has another owner; nothing of it may be told here.
+  @typedoc """
+  What became of an event. `:ok`: it is stored and may be told. `:later`: it is in memory, will be
+  written in its turn, and the store tells the followers then. `:fenced`: the job has another owner;
+  nothing of it may be told here.
   """
-  @callback append(Record.t(), Event.t()) :: :ok | :later | :fenced
+  @type outcome :: :ok | :later | :fenced
+
+  @doc "Stores events of a job of this gateway, oldest first, each with the record that it leaves."
+  @callback append([{Record.t(), Event.t()}, ...]) :: [outcome]
 
   @doc "Forgets finished jobs for good; those that cannot be forgotten now are another time."
   @callback forget([String.t()]) :: :ok

@@ -55,8 +55,10 @@ defmodule Koma.Store.Disk do
   end
 
   @impl Backend
-  def append(%Record{} = record, event) do
-    with {:error, _logged} <- call({:append, record, event}), do: :ok
+  def append(happened) do
+    # Where the disk is full (logged) they are written later, and may be told all the same.
+    _written = call({:append, happened})
+    Enum.map(happened, fn _event -> :ok end)
   end
 
   @impl Backend
@@ -115,7 +117,7 @@ defmodule Koma.Store.Disk do
 
   defp commit(calls, state) do
     # Events count from now on, whatever becomes of the write.
-    for {{:append, record, event}, _from} <- calls, do: Memory.remember(record, event)
+    for {{:append, happened}, _from} <- calls, do: Memory.remember(happened)
     # A place is taken before the write, so that those of one batch do not share the last one.
     {admitted, refused} = Enum.split_with(calls, &admit/1)
     for {_request, from} <- refused, do: GenServer.reply(from, :too_many)
@@ -143,7 +145,7 @@ defmodule Koma.Store.Disk do
     Enum.reduce(calls, state, &write_calls([&1], &2))
   end
 
-  defp not_written([{{:append, _record, _event} = request, from}], reason, state) do
+  defp not_written([{{:append, _happened} = request, from}], reason, state) do
     if state.unwritten == [],
       do: Logger.error("job journal: #{reason}; events wait in memory")
 
@@ -166,11 +168,15 @@ defmodule Koma.Store.Disk do
 
   defp entry({:accept, record, _max_jobs}), do: Journal.encode({:accepted, record})
   defp entry({:accept_ended, record, events}), do: Journal.encode({:job, record, events})
-  defp entry({:append, record, event}), do: Journal.encode({:event, record.id, event})
+
+  defp entry({:append, happened}) do
+    for {record, event} <- happened, do: Journal.encode({:event, record.id, event})
+  end
+
   defp entry({:forget, ids}), do: Journal.encode({:forgotten, ids})
 
-  defp written({{:append, record, _event}, from}, state) do
-    if Record.ended?(record),
+  defp written({{:append, _happened} = request, from}, state) do
+    if ends?(request),
       do: Syncer.sync(state.syncer, from),
       else: GenServer.reply(from, :ok)
   end
@@ -210,10 +216,17 @@ defmodule Koma.Store.Disk do
   defp refused(reason), do: Error.new("storage_full", "The job cannot be stored: #{reason}")
 
   defp retain(state, {request, _from}) do
-    if elem(request, 0) in [:append, :accept_ended] and Record.ended?(elem(request, 1)),
-      do: Memory.forget_beyond(state.retention)
-
+    if ends?(request), do: Memory.forget_beyond(state.retention)
     state
+  end
+
+  defp ends?({:accept_ended, _record, _events}), do: true
+  defp ends?({:append, happened}), do: Record.ended?(last(happened))
+  defp ends?(_accept_or_forget), do: false
+
+  defp last(happened) do
+    {record, _event} = List.last(happened)
+    record
   end
 
   defp replay(path, retention) do
@@ -235,7 +248,7 @@ defmodule Koma.Store.Disk do
 
   defp restore({:event, id, event}) do
     case Memory.fetch(id) do
-      {:ok, record} -> record |> Record.apply(event) |> Memory.remember(event)
+      {:ok, record} -> Memory.remember([{Record.apply(record, event), event}])
       :error -> :ok
     end
   end

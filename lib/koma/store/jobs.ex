@@ -28,10 +28,10 @@ defmodule Koma.Store.Jobs do
     Telemetry.span(:store, fn -> backend().accept_ended(record, events) end)
   end
 
-  @doc "Stores an event and its effect; see `c:Koma.Store.Backend.append/2`."
-  @spec append(Record.t(), Event.t()) :: :ok | :later | :fenced
-  def append(%Record{} = record, %Event{} = event) do
-    Telemetry.span(:store, fn -> backend().append(record, event) end)
+  @doc "Stores events of a job and their effects; see `c:Koma.Store.Backend.append/1`."
+  @spec append([{Record.t(), Event.t()}, ...]) :: [Backend.outcome()]
+  def append([_ | _] = happened) do
+    Telemetry.span(:store, fn -> backend().append(happened) end)
   end
 
   @doc "Forgets finished jobs; when this returns they do not come back after a restart."

@@ -54,9 +54,15 @@ defmodule Koma.Store.Memory do
 
   defp later_than(seq), do: [{:is_integer, :"$1"}, {:>, :"$1", seq}]
 
+  # Below this, compressing costs more time than the memory is worth.
+  @small 4_096
+
   @doc "Events as one binary: those of a finished job are only read again, if at all."
   @spec pack_events([Event.t()]) :: binary
-  def pack_events(events), do: :erlang.term_to_binary(events, [:compressed])
+  def pack_events(events) do
+    packed = :erlang.term_to_binary(events)
+    if byte_size(packed) < @small, do: packed, else: :erlang.term_to_binary(events, [:compressed])
+  end
 
   @doc "The events after a number of such a binary."
   @spec unpack(binary, non_neg_integer) :: [Event.t()]
@@ -145,10 +151,11 @@ defmodule Koma.Store.Memory do
     if Record.ended?(record), do: pack(record), else: :ok
   end
 
-  @doc "An event that was stored, and its effect."
-  @spec remember(Record.t(), Event.t()) :: :ok
-  def remember(%Record{} = record, %Event{} = event) do
-    :ets.insert(@events, {{record.id, event.seq}, event})
+  @doc "Events that were stored, oldest first, each with the record that it leaves."
+  @spec remember([{Record.t(), Event.t()}, ...]) :: :ok
+  def remember([_ | _] = happened) do
+    {%Record{} = record, _event} = List.last(happened)
+    :ets.insert(@events, for({_record, event} <- happened, do: {{record.id, event.seq}, event}))
     :ets.insert(@records, {record.id, record})
     if Record.ended?(record), do: finish(record), else: :ok
   end

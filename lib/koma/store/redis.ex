@@ -47,7 +47,8 @@ defmodule Koma.Store.Redis do
   defdelegate accept_ended(record, events), to: Writer
 
   @impl true
-  defdelegate append(record, event), to: Writer
+  def append(happened),
+    do: Enum.map(happened, fn {record, event} -> Writer.append(record, event) end)
 
   @impl true
   defdelegate forget(ids), to: Writer

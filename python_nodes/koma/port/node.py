@@ -82,8 +82,9 @@ class Node:
         try:
             while data := self._pipes.read():
                 self._connection.feed(data)
-                while (message := self._connection.next_message()) is not None:
-                    self._receive(message)
+                with self._pipes.together():
+                    while (message := self._connection.next_message()) is not None:
+                        self._receive(message)
             self._connection.end()
         except KomaError as error:
             code = EX_DATAERR
@@ -151,7 +152,7 @@ class Node:
         runner = self._load(load)
         if runner is None:
             return False
-        self._engine = engine = Engine(runner, load.slots, self.send)
+        self._engine = engine = Engine(runner, load.slots, self.send, together=self._pipes.together)
         self.send(loaded(load, runner))
         if not self._commands.empty():  # it came while the checkpoint was loading
             engine.drain()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -41,14 +42,21 @@ class Engine:
     """Runs the jobs of one :class:`Runner`.
 
     ``run`` belongs to one thread; every other public method may be called from any thread. ``emit`` is
-    called from several threads and must be safe for that.
+    called from several threads and must be safe for that. What is emitted inside ``together()`` may be sent
+    at its end.
     """
 
     def __init__(
-        self, runner: Runner, slots: int, emit: Emit, preview_interval_s: float = PREVIEW_INTERVAL_S
+        self,
+        runner: Runner,
+        slots: int,
+        emit: Emit,
+        preview_interval_s: float = PREVIEW_INTERVAL_S,
+        together: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._runner = runner
         self._emit = emit
+        self._together = together
         self._preview_interval_s = preview_interval_s
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._batches: Batches[Job] = Batches()
@@ -120,8 +128,9 @@ class Engine:
         """Run jobs until drained or stopped; raises NodeBroken where the process cannot go on."""
         try:
             while not self._stopping and not self._roster.is_drained():
-                self._collect()
-                self._drop_cancelled()
+                with self._together():
+                    self._collect()
+                    self._drop_cancelled()
                 if self._batches:
                     key = self._batches.first_key()
                     self._forward(key, self._batches.take(self._caps[key].value))
@@ -178,7 +187,8 @@ class Engine:
         started = time.monotonic()
         error = self._step(jobs)
         if error is None:
-            self._stepped(key, jobs, (time.monotonic() - started) * 1000)
+            with self._together():
+                self._stepped(key, jobs, (time.monotonic() - started) * 1000)
         elif memory.is_out_of_memory(error) and len(jobs) > 1:
             self._shrink(key, jobs, error)
         elif len(jobs) == 1:

@@ -44,7 +44,7 @@ defmodule Koma.Store.Redis.Writer do
     call(%Entry{kind: :accept, record: record, events: events})
   end
 
-  @doc "See `c:Koma.Store.Backend.append/2`."
+  @doc "See `c:Koma.Store.Backend.append/1`; one event."
   @spec append(Record.t(), Event.t()) :: :ok | :later | :fenced
   def append(record, event) do
     kind = if Record.ended?(record), do: :finish, else: :append
@@ -287,7 +287,7 @@ defmodule Koma.Store.Redis.Writer do
 
   defp stored(state, %{kind: kind} = entry) when kind in [:append, :finish] do
     id = Entry.id(entry)
-    Memory.remember(entry.record, entry.event)
+    Memory.remember([{entry.record, entry.event}])
     state = state |> drop_unstored(id) |> retain(entry)
     if entry.from, do: GenServer.reply(entry.from, :ok), else: tell(id, entry)
     state
