@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ class Plan:
     seed: int
     out: Path
     """Folder of the findings and of the logs of servers."""
+    began: float = field(default_factory=time.monotonic)
 
     def pick(self, full: T, quick: T) -> T:
         """Choose an amount."""
@@ -45,8 +47,8 @@ class Plan:
         return random.Random(f"{self.seed}/{purpose}")
 
     def say(self, text: str) -> None:
-        """Print progress at once, also into a pipe."""
-        print(f"  {text}", flush=True)
+        """Print progress at once, also into a pipe, with the seconds since the run began."""
+        print(f"{time.monotonic() - self.began:6.0f} s  {text}", flush=True)
 
     def folder(self, name: str) -> Path:
         """Make and return a folder below ``out``."""

@@ -72,7 +72,7 @@ def _rival(plan: Plan, name: str, figures: Figures) -> None:
 def _http(plan: Plan, name: str, url: str, figures: Figures) -> None:
     http.measure(url, 32, 1)
     for in_flight in IN_FLIGHT:
-        rate = http.measure(url, in_flight, plan.pick(6, 1))
+        rate = http.measure(url, in_flight, plan.pick(5, 1))
         figures.add(name, in_flight, rate.per_second, rate.p50_ms, rate.p99_ms)
         plan.say(f"{name}, {in_flight} in flight: {rate.per_second:.0f}/s")
 

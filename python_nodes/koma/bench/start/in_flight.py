@@ -9,6 +9,7 @@ from koma.bench.batching.replay import Replay
 from koma.bench.finding import Table
 from koma.bench.plan import Plan
 from koma.bench.workload import FAMILIES, Workload
+from koma.cli.server_process import ServerProcess
 
 MANY = 8
 
@@ -19,7 +20,7 @@ def measure(plan: Plan) -> Table:
     rows = []
     with servers.koma(plan, ",".join(FAMILIES), "in-flight") as server:
         for family in FAMILIES:
-            one, many = (_most(server.url, server.pid, workload, family, count) for count in (1, MANY))
+            one, many = (_most(plan, server, workload, family, count) for count in (1, MANY))
             each = (many - one) / (MANY - 1)
             rows.append([f"koma:{family}", f"{one:.0f}", f"{many:.0f}", f"{each:.1f}"])
             plan.say(f"{family}: {each:.1f} MiB per request in flight")
@@ -27,8 +28,8 @@ def measure(plan: Plan) -> Table:
     return Table("Memory of requests in flight (emoji, resident, Pss)", head, rows)
 
 
-def _most(url: str, server: int, workload: Workload, family: str, count: int) -> float:
-    pids = [pid for pid, name in memory.processes(server).items() if name == f"koma:{family}"]
+def _most(plan: Plan, server: ServerProcess, workload: Workload, family: str, count: int) -> float:
+    pids = [pid for pid, name in memory.processes(server.pid).items() if name == f"koma:{family}"]
     arrivals = [(0.0, request) for request in workload.requests(family, count)]
     over, most = threading.Event(), 0.0
 
@@ -40,8 +41,8 @@ def _most(url: str, server: int, workload: Workload, family: str, count: int) ->
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        for _ in range(3):
-            Replay(url).run(arrivals)
+        for _ in range(plan.rounds):
+            Replay(server.url).run(arrivals)
     finally:
         over.set()
         thread.join()
