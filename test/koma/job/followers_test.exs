@@ -1,0 +1,27 @@
+defmodule Koma.Job.FollowersTest do
+  @moduledoc "Who follows gets every event; who waits for the end gets that alone."
+  use Koma.CoreCase, async: false
+
+  alias Koma.Job.Event
+
+  setup %{dir: dir} do
+    start_core(dir)
+    :ok
+  end
+
+  test "who waits for the end of a job is told nothing else, and gets it also when it comes late" do
+    id = submit!(%{"steps" => 5, "step_ms" => 20, "preview_bytes" => 100})["id"]
+    {:ok, _job, [], _preview} = Koma.subscribe(id, :none, %Caller{})
+    assert_receive {:koma_event, ^id, %Event{type: "completed"}}, 20_000
+    refute_received {:koma_event, ^id, _other}
+    refute_received {:koma_preview, ^id, _preview}
+    assert {:ok, %{"state" => "completed"}, [], nil} = Koma.subscribe(id, :none, %Caller{})
+  end
+
+  test "events that are stored together are told one by one, without gaps" do
+    id = submit!(%{"steps" => 300, "tokens" => true})["id"]
+    events = await_end(id)
+    assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
+    assert Enum.count(events, &(&1.type == "token")) == 300
+  end
+end
