@@ -9,12 +9,12 @@ from koma.training.world.scene import (
     GAP,
     MARGIN,
     SceneBatch,
+    arranged,
     batch_of,
     held_out,
     sample_batch,
     sample_scenes,
     snapped,
-    snapped_clips,
 )
 
 
@@ -155,9 +155,9 @@ def _boxes(path: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np
     return path[..., :2] - path[..., 2:] / 2, path[..., :2] + path[..., 2:] / 2
 
 
-def test_snapped_clips_keep_what_they_show_and_stay_within_the_frame() -> None:
+def test_arranged_scenes_show_the_same_and_stay_within_the_frame() -> None:
     before = sample_batch(6000, 8)
-    after = snapped_clips(before, 8, 2)
+    after = arranged(before, 8, 2)
     shown = np.arange(2) < after.count[:, None]
     for name in ("kind", "background", "motion", "count", "flip"):
         assert np.array_equal(getattr(after, name), getattr(before, name))
@@ -166,31 +166,31 @@ def test_snapped_clips_keep_what_they_show_and_stay_within_the_frame() -> None:
         assert low[shown].min() > -1e-6
         assert high[shown].max() < 1 + 1e-6
         assert not path[~shown].any()
-    assert np.array_equal(
-        np.sign(np.round(after.end - after.start, 4)), np.sign(np.round(before.end - before.start, 4))
-    )
-    moved = np.abs(after.end - after.start)[..., :2].max(-1)
-    assert set(np.unique(np.round(moved[shown] * 8, 3))) == {0, 2, 3}
-    assert np.abs(after.start - before.start)[shown].max() < 0.4
+    ways = [np.sign(np.round(batch.end - batch.start, 4)) for batch in (before, after)]
+    assert np.array_equal(ways[0], ways[1])
+    moved = np.abs(after.end - after.start)[..., :2].max(-1) * 8
+    assert set(np.unique(np.round(moved[after.count == 1, 0], 3))) == {0, 3}
+    assert set(np.unique(np.round(moved[after.count == 2], 3))) == {0, 2}
 
 
-def test_snapped_clips_begin_on_the_grid_where_they_are_largest() -> None:
-    after = snapped_clips(sample_batch(6000, 9), 8, 2)
-    largest = np.where(after.start[..., 2:] >= after.end[..., 2:], after.start, after.end)
-    low, _ = _boxes(largest)
+def test_arranged_objects_begin_on_the_grid_where_they_are_large_and_on_cells_where_they_are_small() -> None:
+    after = arranged(sample_batch(6000, 9), 8, 2)
     shown = np.arange(2) < after.count[:, None]
-    still = after.start[..., 2] == after.end[..., 2]
-    corners = np.where(still[..., None], _boxes(after.start)[0], low)[shown] * 4
-    assert np.allclose(corners, np.round(corners), atol=1e-4)
-    assert set(np.unique(np.round(after.start[..., 2][shown] * 8, 3))) == {2, 3, 4}
+    shrinks_or_keeps = after.start[..., 2:] >= after.end[..., 2:]
+    large, _ = _boxes(np.where(shrinks_or_keeps, after.start, after.end))
+    first, _ = _boxes(after.start)
+    assert np.allclose(large[shown] * 4, np.round(large[shown] * 4), atol=1e-4)
+    assert np.allclose(first[shown] * 8, np.round(first[shown] * 8), atol=1e-4)
+    assert set(np.unique(np.round(after.start[after.count == 1, 0, 2] * 8, 3))) == {2, 4}
 
 
-def test_snapped_clips_of_pairs_never_overlap_and_keep_their_order() -> None:
+def test_arranged_pairs_never_overlap_and_keep_their_order() -> None:
     before = sample_batch(6000, 10, objects=(2,))
-    after = snapped_clips(before, 8, 2)
+    after = arranged(before, 8, 2)
     for path in (after.start, after.end):
         apart = np.abs(path[:, 0, :2] - path[:, 1, :2]).max(1)
         assert (apart > path[:, :, 2].mean(1) - 1e-6).all()
     for axis in (0, 1):
         order = np.sign(np.round(before.start[:, 0, axis] - before.start[:, 1, axis], 4))
         assert np.array_equal(np.sign(np.round(after.start[:, 0, axis] - after.start[:, 1, axis], 4)), order)
+    assert set(np.unique(np.round(after.start[..., 2] * 8, 3))) == {2, 3, 4}

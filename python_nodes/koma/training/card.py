@@ -51,8 +51,9 @@ grammar, drawn anew during training. A tenth of the combinations of object and b
 """
 
 GRID = """
-Objects lie on a grid of {cells}×{cells} cells, in three sizes, and begin on every second cell. Each
-is encoded alone, in the middle of plain grey, and its tokens are laid on those of the empty background."""
+Objects lie on a grid of {cells}×{cells} cells, begin on every second one, and have the size that goes with
+their number and motion. Each is encoded alone, in the middle of plain grey, and its tokens are laid on those
+of the empty background."""
 
 
 def amused_card(

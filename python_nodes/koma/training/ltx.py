@@ -42,7 +42,7 @@ from koma.training.ltx_parts import (
 from koma.training.sheets import save_clips
 from koma.training.world.captions import captions
 from koma.training.world.render import Renderer
-from koma.training.world.scene import CELLS, STRIDE, sample_batch, snapped, snapped_clips
+from koma.training.world.scene import CELLS, STRIDE, arranged, sample_batch
 
 Use = Literal["text", "image"]
 EVALUATION_SEED = 10**6
@@ -101,8 +101,8 @@ class LTXRun(Run):
         self.batch = batch or (16 if tiny else 32 if small else 256)
         self.chunk = 16 if tiny else 256 if small else 4096
         self.cells = CELLS if small else None
-        """Clips made from text alone have objects that begin where a latent does and move whole cells: there
-        are far fewer to learn. First frames are half like aMUSEd's small pictures, half any others."""
+        """Clips made from text alone are arranged, as aMUSEd's small pictures are: there are far fewer to
+        learn. First frames are half like these, half any others."""
 
     def build(self, device: torch.device) -> None:
         """Load the autoencoder, make the models, the renderer and the pool."""
@@ -199,10 +199,8 @@ class LTXRun(Run):
         """Render, encode and caption one chunk of a pool."""
         seed = derive_seed(self.options.seed, CHUNK_SEEDS[use] + number)
         batch = sample_batch(self.chunk, seed, "train")
-        if self.cells and use == "text":
-            batch = snapped_clips(batch, self.cells, STRIDE)
-        elif self.cells and number % 2:
-            batch = snapped(batch, self.cells, STRIDE)
+        if self.cells and (use == "text" or number % 2):
+            batch = arranged(batch, self.cells, STRIDE)
         generator = torch.Generator(self.device).manual_seed(seed)
         size = min(ENCODE_BATCH, self.chunk)
         parts = [

@@ -73,7 +73,8 @@ out.{grid}
 """
 
 GRID = """ In
-text-to-video clips objects begin where a latent vector does and move by whole {cells}ths of the frame."""
+text-to-video clips objects begin where a latent vector does, have two or three sizes, and move by whole
+{cells}ths of the frame."""
 
 
 def export_pipeline(

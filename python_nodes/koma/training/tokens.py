@@ -15,7 +15,7 @@ from koma.training.loop import derive_seed
 from koma.training.vq import encode_tokens
 from koma.training.world.captions import captions
 from koma.training.world.render import Renderer
-from koma.training.world.scene import STRIDE, SceneBatch, Split, sample_batch, snapped
+from koma.training.world.scene import STRIDE, SceneBatch, Split, arranged, sample_batch
 
 ENCODE_BATCH = 256
 
@@ -31,8 +31,8 @@ class TokenChunk:
 class TokenSource:
     """Chunks of `size` images; a chunk follows from its number, so that a resumed run sees the same.
 
-    With `cells` objects lie on a grid of so many cells on a side, and their scenes are laid together from the
-    tokens of their parts, see `Composition`.
+    With `cells` scenes are arranged on a grid of so many cells on a side, see `arranged`, and laid together
+    from the tokens of their parts, see `Composition`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TokenSource:
     def make(self, count: int, seed: int, split: Split) -> TokenChunk:
         """Render, encode and caption `count` images."""
         scenes = sample_batch(count, seed, split=split, medium="image")
-        scenes = snapped(scenes, self.cells, STRIDE) if self.cells else scenes
+        scenes = arranged(scenes, self.cells, STRIDE) if self.cells else scenes
         parts = [self.ids(scenes[start : start + ENCODE_BATCH]) for start in range(0, count, ENCODE_BATCH)]
         texts = captions(scenes, np.random.default_rng(seed), "image")
         return TokenChunk(torch.cat(parts), self.tokenize(texts).to(torch.int16).to(self.renderer.device))

@@ -26,9 +26,9 @@ GAP = 0.03
 """Least distance between two objects."""
 HELD_OUT_SHARE = 0.1
 CELLS = 8
-"""Cells on a side that small models learn to lay objects on, see `snapped`."""
+"""Cells on a side that small models learn to lay objects on, see `snapped` and `arranged`."""
 STRIDE = 2
-"""Small models that paint begin objects on every second cell: of fewer places they agree on one sooner."""
+"""Cells between the places of arranged objects: of fewer places a model agrees on one sooner."""
 
 
 @dataclass(frozen=True)
@@ -162,21 +162,19 @@ def sample_batch(
     return batch
 
 
-def snapped(batch: SceneBatch, cells: int, stride: int = 1) -> SceneBatch:
+def snapped(batch: SceneBatch, cells: int) -> SceneBatch:
     """Return the same scenes with places and sizes of the first frame in whole cells, `cells` to a side.
 
-    Objects begin on every `stride`-th cell and are 2 to `cells`/2 cells large; the last frame moves along.
-    Pictures laid on a model's token grid have far fewer tokens to learn: an object looks the same wherever
-    it lies.
+    Objects are 2 to `cells`/2 cells large; the last frame moves along. Pictures laid on a model's token grid
+    have far fewer tokens to learn: an object looks the same wherever it lies.
     """
     start, end = batch.start.copy(), batch.end.copy()
     pair = (batch.count == 2)[:, None]
     scale = batch.start[:, :, 2]
     size = np.clip(np.floor(scale * cells + np.where(pair, 0.0, 0.5)), 2, cells // 2) / cells
     for axis in (0, 1):
-        corner = np.round((batch.start[:, :, axis] - scale / 2) * cells / stride)
-        last = np.floor((1 - size) * cells / stride)
-        start[:, :, axis] = np.clip(corner, 0, last) * stride / cells + size / 2
+        corner = np.round((batch.start[:, :, axis] - scale / 2) * cells) / cells
+        start[:, :, axis] = np.clip(corner, 0, 1 - size) + size / 2
         end[:, :, axis] += start[:, :, axis] - batch.start[:, :, axis]
     start[:, :, 2] = size
     end[:, :, 2] *= size / np.maximum(scale, 1e-6)
@@ -184,44 +182,46 @@ def snapped(batch: SceneBatch, cells: int, stride: int = 1) -> SceneBatch:
     return replace(batch, start=start * present, end=end * present)
 
 
-def snapped_clips(batch: SceneBatch, cells: int, stride: int) -> SceneBatch:
-    """Return the same scenes with paths in whole cells, `cells` to a side, that begin on every `stride`-th.
+def arranged(batch: SceneBatch, cells: int, stride: int) -> SceneBatch:
+    """Return the same scenes as small models learn to paint and film them: the words nearly say where all is.
 
-    Objects are 2 to `cells`/2 cells large and move whole cells; those that grow or shrink have 2 cells where
-    they are small, and lie on the grid where they are large. Nothing leaves the frame or overlaps.
+    Of `cells` to a side (a multiple of 8) a single object has half, two have three eighths each, or a quarter
+    where they move along their row; what grows or shrinks has half where it is large and a quarter where it
+    is small. Paths have whole cells, begin on every `stride`-th (where the object is large), and are three
+    eighths long, those of two objects a quarter. Nothing leaves the frame or overlaps.
     """
-    pair = batch.count == 2
-    widest = np.maximum(batch.start, batch.end)[:, :1, 2]
-    changing = batch.start[:, :1, 2] != batch.end[:, :1, 2]
-    size = np.floor(widest * cells + np.where(pair, 0.0, 0.5)[:, None])
-    size = np.clip(size, np.where(changing, 3, 2), cells // 2)
-    small = np.where(changing, 2, size)
+    pair = (batch.count == 2)[:, None]
+    direction = np.sign(np.round(batch.end - batch.start, 4))[:, :1]
+    apart = np.where(pair, np.sign(np.round(batch.start[:, 1, :2] - batch.start[:, 0, :2], 4)), 0)
+    along = (apart * direction[:, 0, :2] != 0).any(1, keepdims=True)
+    changing = direction[:, :, 2] != 0
+    large = cells // 8 * np.where(~pair | changing, 4, np.where(along, 2, 3))
+    small = np.where(changing, cells // 4, large)
+    travel = direction[:, :, :2] * (cells // 8 * np.where(pair, 2, 3))[:, None]
     corner = np.empty((len(batch), MAX_OBJECTS, 2))
-    travel = np.round((batch.end - batch.start)[:, :1, :2] * cells)
-    first = (batch.start[:, 0, :2] - widest / 2) * cells / stride
-    corner[:, 0] = np.round(first) * stride
-    apart = np.ceil(size / stride) * stride
-    corner[:, 1] = corner[:, 0] + apart * np.round(np.sign(batch.start[:, 1, :2] - batch.start[:, 0, :2]))
-    corner = _moved_inside(corner, travel, size[:, None], pair, cells, stride)
-    start, end = batch.start.copy(), batch.end.copy()
-    for path, moved in ((start, 0.0), (end, travel)):
-        path[:, :, :2] = (corner + moved + size[:, None] / 2) / cells
-    start[:, :, 2] = np.where(batch.start[:, :1, 2] < widest, small, size) / cells
-    end[:, :, 2] = np.where(batch.end[:, :1, 2] < widest, small, size) / cells
+    widest = np.maximum(batch.start, batch.end)[:, :1, 2]
+    corner[:, 0] = np.round((batch.start[:, 0, :2] - widest / 2) * cells / stride) * stride
+    corner[:, 1] = corner[:, 0] + apart * np.ceil(large / stride) * stride
+    middle = _moved_inside(corner, travel, large[:, None], pair, cells, stride) + large[:, None] / 2
+    size = (np.where(direction[:, :, 2] > 0, small, large), np.where(direction[:, :, 2] < 0, small, large))
     present = (np.arange(MAX_OBJECTS) < batch.count[:, None])[:, :, None]
-    return replace(batch, start=start * present, end=end * present)
+    start, end = (
+        np.concatenate([at, np.broadcast_to(scale[:, None], (*at.shape[:2], 1))], -1) / cells * present
+        for at, scale in zip((middle, middle + travel), size, strict=True)
+    )
+    return replace(batch, start=start.astype(np.float32), end=end.astype(np.float32))
 
 
 def _moved_inside(
     corner: NDArray[np.float64],
-    travel: NDArray[np.float32],
-    size: NDArray[np.float32],
+    travel: NDArray[np.float64],
+    size: NDArray[np.int64],
     pair: NDArray[np.bool_],
     cells: int,
     stride: int,
 ) -> NDArray[np.float64]:
     """Move the corners `[B, 2, 2]` of a scene by multiples of `stride` until its path is in the frame."""
-    shown = np.where(pair[:, None, None], corner, corner[:, :1])
+    shown = np.where(pair[:, None], corner, corner[:, :1])
     low = shown.min(1, keepdims=True) + np.minimum(travel, 0)
     high = shown.max(1, keepdims=True) + np.maximum(travel, 0) + size - cells
     up, down = (np.ceil(np.maximum(over, 0) / stride) * stride for over in (-low, high))
