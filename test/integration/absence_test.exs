@@ -83,7 +83,7 @@ defmodule Koma.AbsenceTest do
     socket = connect(port)
     other = submit_pipeline(socket, @short, %{"on_disconnect" => "keep"})
     close(socket)
-    states = for id <- [json(kept)["id"], json(left)["id"], other], do: await_pipeline(id)
+    states = for id <- [json(kept)["id"], json(left)["id"], other], do: state_at_the_end(id)
     assert states == ~w(completed cancelled completed)
 
     assert {400, _headers, _body} =
@@ -107,7 +107,7 @@ defmodule Koma.AbsenceTest do
     socket = connect(port)
     join!(socket, "pipeline:" <> id)
     close(socket)
-    assert await_pipeline(id) == "cancelled"
+    assert state_at_the_end(id) == "cancelled"
   end
 
   defp stages(params), do: [%{"name" => "one", "task" => "toy.run", "params" => params}]
@@ -130,7 +130,7 @@ defmodule Koma.AbsenceTest do
     stage
   end
 
-  defp await_pipeline(id) do
+  defp state_at_the_end(id) do
     eventually(fn -> not match?({:ok, %{"state" => "running"}}, pipeline(id)) end)
     {:ok, %{"state" => state}} = pipeline(id)
     state
