@@ -106,9 +106,9 @@ defmodule Koma.Scheduler do
   @impl GenServer
   def handle_call({:attach, family}, {pid, _tag}, state) do
     send(pid, {:slots_free, family})
+    attached = %{state | queues: Map.put(state.queues, family, pid)}
     # What the queue before this one waited for.
-    state = unreserve(state, family)
-    {:reply, :ok, %{state | queues: Map.put(state.queues, family, pid)}}
+    {:reply, :ok, attached |> unreserve(family) |> tell_apart(state)}
   end
 
   def handle_call({:claim, family, id, job, mode}, _from, state) do

@@ -45,10 +45,16 @@ class Soak:
         watch = asyncio.create_task(self._meter.watch())
         begun = time.monotonic()
         before = await self._storm(begun + self._seconds / 2, rounds=1)
+        tables = self._meter.tables
         after = await self._storm(begun + self._seconds)
         watch.cancel()
         self._ledger.broken += report.leaked(before, after)
-        report.show(self._ledger, report.faults(self._done), report.leaks(before, after, self._meter.peak))
+        report.show(
+            self._ledger,
+            report.grown(tables, self._meter.tables),
+            report.faults(self._done),
+            report.leaks(before, after, self._meter.peak),
+        )
         return not self._ledger.broken
 
     async def _storm(self, until: float, rounds: int | None = None) -> dict[str, float]:

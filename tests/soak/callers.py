@@ -28,6 +28,7 @@ from koma.client import (
 )
 
 HASTY = Timing(answer=15, heartbeat=5, connect=5, reconnect_for=2, longest_delay=1)
+SHARED = 0.2
 PATIENCE = 400.0  # seconds until an accepted job counts as lost
 CLIP = Path(__file__).parents[2] / "priv/demo/input.mp4"
 # What a server may answer while something is broken.
@@ -57,15 +58,19 @@ class Caller:
     async def undisturbed(self) -> None:
         """Ask for everything once, of the first peer, before anything is disturbed."""
         for work in ALL:
-            story = await self.submit(work, self._clients[0])
+            # Kept, so that the results that later requests may share are all there.
+            story = await self.submit(work, self._clients[0], shared=1.0)
             assert story is not None, "a peer at rest refuses a job"
             await self.follow(story)
 
-    async def submit(self, work: Work, client: Client | None = None) -> Story | None:
-        """Ask for a job of a peer by chance; None if it was refused, or its answer was lost."""
+    async def submit(self, work: Work, client: Client | None = None, shared: float = SHARED) -> Story | None:
+        """Ask for a job of a peer by chance; None if it was refused, or its answer was lost.
+
+        A share of the requests may be answered with the result of another one.
+        """
         client = client or random.choice(self._clients)
         try:
-            return await self._submit(work, client)
+            return await self._submit(work, client, random.random() < shared)
         except RefusedError as error:
             self._ledger.refusals[error.code] += 1
             if error.code not in EXCUSED:
@@ -77,16 +82,14 @@ class Caller:
         await asyncio.sleep(random.uniform(0.2, 1.0))
         return None
 
-    async def _submit(self, work: Work, client: Client) -> Story:
+    async def _submit(self, work: Work, client: Client, shared: bool) -> Story:
         if work.needs_clip and not self._clip:
             self._clip = (await client.upload(CLIP)).id
         request = work.request(self._clip)
         if work.pipeline:
             accepted = await client.call("submit_pipeline", request)
         else:
-            # One in five may be answered with the result of another one.
-            shared = {} if random.random() < 0.2 else {"cache": False}
-            accepted = await client.call("submit", request | shared)
+            accepted = await client.call("submit", request if shared else {**request, "cache": False})
         return self._ledger.accept(str(accepted["id"]), work)
 
     async def follow(self, story: Story) -> None:

@@ -39,6 +39,7 @@ BOUNDS = {
     "ETS tables": Bound(2),
     "ETS entries": Bound(60),
     "BEAM, MiB": Bound(16, 0.1),
+    "cached results": Bound(2),
     "jobs": NONE,
     "sockets": NONE,
     "channels": NONE,
@@ -60,6 +61,7 @@ class Meter:
         self._peer = peer
         self._data = folder
         self.peak: dict[str, float] = defaultdict(float)
+        self.tables: dict[str, float] = {}
 
     async def watch(self) -> None:
         """Read now and then, for ever, for the peak."""
@@ -84,6 +86,7 @@ class Meter:
 
     async def _read(self) -> dict[str, float]:
         told = parse(await self._peer.metrics())
+        self.tables = told["koma_beam_table_entries"]
         memory = {
             f"{family}, MiB": value / MIB for family, value in told["koma_model_node_memory_bytes"].items()
         }
@@ -94,6 +97,7 @@ class Meter:
             "ETS tables": _sum(told, "koma_beam_tables"),
             "ETS entries": _sum(told, "koma_beam_table_entries"),
             "BEAM, MiB": told["koma_beam_memory_bytes"]["total"] / MIB,
+            "cached results": _sum(told, "koma_cache_results"),
             "jobs": _sum(told, "koma_jobs"),
             "sockets": _sum(told, "koma_sockets"),
             "channels": _sum(told, "koma_channels"),
@@ -114,11 +118,11 @@ class Meter:
 
 
 LINE = re.compile(r"^(\w+)(?:\{(.*?)\})? (\S+)$", re.M)
-LABEL = re.compile(r'(?:kind|family)="(.*?)"')
+LABEL = re.compile(r'(?:kind|family|table)="(.*?)"')
 
 
 def parse(text: str) -> Mapping[str, dict[str, float]]:
-    """Return metrics of Prometheus' format: by name, then by kind or family; the largest of several."""
+    """Return Prometheus' metrics: by name, then by kind, family or table; the largest of several."""
     values: dict[str, dict[str, float]] = defaultdict(dict)
     for name, labels, value in LINE.findall(text):
         label = LABEL.search(labels)

@@ -49,11 +49,18 @@ def leaked(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]
     ]
 
 
-def show(ledger: Ledger, *tables: Table) -> None:
+def grown(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Return which tables (ETS) have more entries at the end, and how many."""
+    more = {name: size - before.get(name, 0.0) for name, size in after.items()}
+    return ", ".join(f"{name} +{count:.0f}" for name, count in more.items() if count > 0) or "none"
+
+
+def show(ledger: Ledger, more_entries: str, *tables: Table) -> None:
     """Print it all."""
     console = Console(width=110)
     for table in (jobs(ledger), *tables):
         console.print(table)
+    console.print(f"tables with more entries at the end: {more_entries}")
     refused = ", ".join(f"{code} {count}" for code, count in ledger.refusals.most_common()) or "none"
     console.print(f"refused: {refused}; answers that were lost: {ledger.unknown}")
     console.print(f"followed on after a break: {ledger.elsewhere}")

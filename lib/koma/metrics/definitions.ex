@@ -107,7 +107,7 @@ defmodule Koma.Metrics.Definitions do
     {:koma_beam_processes, :gauge, [], "Processes of the BEAM."},
     {:koma_beam_ports, :gauge, [], "Ports of the BEAM."},
     {:koma_beam_tables, :gauge, [], "Tables (ETS) of the BEAM."},
-    {:koma_beam_table_entries, :gauge, [], "Entries of all of these."},
+    {:koma_beam_table_entries, :gauge, [:table], "Entries of these, by their name."},
     {:koma_beam_run_queue, :gauge, [], "Processes of the BEAM that are ready to run and wait."},
     {:koma_beam_uptime_seconds, :gauge, [], "Time since the gateway was started."}
   ]

@@ -124,15 +124,20 @@ defmodule Koma.Metrics.Gauges do
       koma_beam_processes: [{[], :erlang.system_info(:process_count)}],
       koma_beam_ports: [{[], :erlang.system_info(:port_count)}],
       koma_beam_tables: [{[], length(:ets.all())}],
-      koma_beam_table_entries: [{[], entries()}],
+      koma_beam_table_entries: entries(),
       koma_beam_run_queue: [{[], :erlang.statistics(:total_run_queue_lengths)}],
       koma_beam_uptime_seconds: [{[], uptime_ms / 1000}]
     }
   end
 
-  # A table may go between the two questions.
+  # Tables of one name count together; one may go between the questions.
   defp entries do
-    sizes = for table <- :ets.all(), do: :ets.info(table, :size)
-    sizes |> Enum.filter(&is_integer/1) |> Enum.sum()
+    sizes =
+      for table <- :ets.all(), size = :ets.info(table, :size), is_integer(size) do
+        {inspect(:ets.info(table, :name)), size}
+      end
+
+    for {name, sizes} <- Enum.group_by(sizes, &elem(&1, 0), &elem(&1, 1)),
+        do: {[name], Enum.sum(sizes)}
   end
 end
