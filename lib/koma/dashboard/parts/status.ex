@@ -22,7 +22,9 @@ defmodule Koma.Dashboard.Parts.Status do
   def read(nil) do
     {uptime_ms, _since_last} = :erlang.statistics(:wall_clock)
     rows = Koma.ask(&ModelNode.Catalogue.rows/0, []) ++ Cluster.rows()
-    all = [Koma.ask(&Peers.here/0, %{nodes: %{}, queues: []}) | Map.values(Peers.latest())]
+
+    here = Koma.ask(&here/0, %{nodes: %{}, queues: []})
+    all = [here | Map.values(Peers.latest())]
     numbers = Enum.flat_map(all, &Map.values(&1.nodes))
 
     %{
@@ -30,7 +32,7 @@ defmodule Koma.Dashboard.Parts.Status do
       waiting: Enum.sum(for %{queues: queues} <- all, %{jobs: jobs} <- queues, do: jobs),
       running: Enum.sum(for %{running: running} <- numbers, running != nil, do: running),
       slots: rows |> Enum.map(& &1.spec.slots) |> Enum.sum(),
-      paused: for(%{paused: true, family: family} <- hd(all).queues, do: family),
+      paused: for(%{paused: true, family: family} <- here.queues, do: family),
       sockets: Registry.count(Socket.Handler.registry()),
       # In steps that do not change each time somebody looks.
       memory: 8 * @mib * round(:erlang.memory(:total) / (8 * @mib)),
@@ -40,6 +42,8 @@ defmodule Koma.Dashboard.Parts.Status do
 
   @impl true
   def html(status), do: status(status)
+
+  defp here, do: %{nodes: Peers.nodes(), queues: Peers.queues()}
 
   defp missing(:ok), do: []
   defp missing({:error, missing}), do: Enum.map(missing, & &1["node"])
