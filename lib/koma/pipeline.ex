@@ -5,6 +5,7 @@ defmodule Koma.Pipeline do
 
   alias Koma.{Caller, Cluster, Error, Follower}
   alias Koma.Job.Event
+  alias Koma.ModelNode.Catalogue
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Server}
 
   @doc "Checks, stores and starts a pipeline: when this returns `{:ok, pipeline}` it will be answered."
@@ -84,10 +85,10 @@ defmodule Koma.Pipeline do
   @spec whereis(String.t()) :: pid | nil
   defdelegate whereis(id), to: Koma.Pipeline.Supervisor
 
-  # What stages may ask for. While model nodes are missing nobody knows their tasks, so that tasks
-  # are looked at only when the stage is submitted.
+  # What stages may ask for. While not all tasks are known they are looked at only when the stage is
+  # submitted.
   defp tasks do
-    if Koma.ready() == :ok do
+    if Koma.ask(&Catalogue.complete?/0, false) do
       for model <- Koma.models(), {task, spec} <- model["tasks"], into: %{} do
         {task, Map.keys(spec["outputs"])}
       end

@@ -149,6 +149,27 @@ defmodule Koma.Faults.ClusterTest do
       end
     end
 
+    test "while a peer is away nobody knows that a task is unknown: jobs are unavailable, a story waits; with all peers there they are told",
+         context do
+      names = names(context, ~w(g w))
+      g = start_peer(context, names, 0, models: [toy(%{slots: 1})])
+      await_cluster([g], 1)
+      image = %{"task" => "image.generate", "params" => %{"prompt" => "a cup"}}
+      assert {:error, %{code: "unavailable"}} = call(g, Koma, :submit, [image, %Caller{}])
+      stages = %{"stages" => [Map.put(image, "name", "image")], "on_disconnect" => "keep"}
+      {:ok, %{"id" => id}} = call(g, Koma.Pipeline, :submit, [stages, %Caller{}])
+      story = Task.async(fn -> call(g, Koma.CoreCase, :await_pipeline, [id]) end)
+      assert {:ok, %{"state" => "running"}} = call(g, Koma.Pipeline, :get, [id, %Caller{}])
+      w = start_peer(context, names, 1, roles: [:worker])
+      await_cluster([g, w], 2)
+      assert {:error, %{code: "unknown_task"}} = call(g, Koma, :submit, [image, %Caller{}])
+      events = Task.await(story, 60_000)
+      assert %{type: "failed", data: %{"code" => "unknown_task"}} = List.last(events)
+
+      assert {:error, %{code: "unknown_task"}} =
+               call(g, Koma.Pipeline, :submit, [stages, %Caller{}])
+    end
+
     test "a worker that joins late gets work", context do
       names = names(context, ~w(a b c))
       a = start_peer(context, names, 0, models: [toy(%{slots: 1})])

@@ -74,7 +74,7 @@ defmodule Koma.ModelNode.Catalogue do
   The family and the declaration of a task. `model` (a family) chooses where several serve it.
 
   Errors: `unknown_task` with the known ones, `unknown_model`, and `unavailable` while nothing
-  that could serve it is live.
+  that could serve it is live, or not all tasks are known.
   """
   @spec task(String.t(), String.t() | nil) :: {:ok, String.t(), map} | {:error, Error.t()}
   def task(task, model) do
@@ -110,6 +110,23 @@ defmodule Koma.ModelNode.Catalogue do
         :error
     end
   end
+
+  @doc """
+  Whether all tasks are known. Not while a model node loads for the first time, nor while a peer is away: either may
+  have tasks that nobody else has.
+  """
+  @spec complete?() :: boolean
+  def complete? do
+    rows = all_rows()
+
+    rows != [] and not Enum.any?(rows, &untold?/1) and
+      Enum.all?(Cluster.known(), fn {_peer, connected?} -> connected? end)
+  end
+
+  defp untold?(%Row{ready: nil, phase: phase, failures: n}),
+    do: n < @hopeful_failures and not Order.as_wanted?(phase)
+
+  defp untold?(_told), do: false
 
   @doc "Whether jobs of a family can be accepted."
   @spec live?(String.t()) :: boolean
@@ -215,7 +232,7 @@ defmodule Koma.ModelNode.Catalogue do
     known = known_tasks()
 
     cond do
-      known == [] ->
+      known == [] or not complete?() ->
         unavailable(task)
 
       nearest = Schema.nearest(task, known) ->
