@@ -356,7 +356,7 @@ defmodule Koma.Scheduler do
 
   # Who waits for a peer to be empty waits for the slots of every family.
   defp tell_waiting(state) do
-    for {_peer, {_id, family}} <- state.placement.apart, do: tell(state, family)
+    Enum.each(state.placement.apart, fn {_peer, {_id, family}} -> tell(state, family) end)
     state
   end
 
@@ -364,7 +364,7 @@ defmodule Koma.Scheduler do
   defp tell_apart(%{placement: %{apart: same}} = state, %{placement: %{apart: same}}), do: state
 
   defp tell_apart(state, _before) do
-    for {family, _queue} <- state.queues, do: tell(state, family)
+    Enum.each(state.queues, fn {family, _queue} -> tell(state, family) end)
     Enum.reduce(Map.keys(state.placement.nodes), state, &tell_peers(&2, &1))
   end
 

@@ -143,9 +143,9 @@ defmodule Koma.Job.Members do
   """
   @spec store([{Record.t(), Event.t()}, ...]) :: :ok
   def store(happened) do
-    outcomes = Store.Jobs.append(happened)
-    Enum.zip_with(happened, outcomes, &stored/2)
-    :ok
+    happened
+    |> Enum.zip(Store.Jobs.append(happened))
+    |> Enum.each(fn {told, outcome} -> stored(told, outcome) end)
   end
 
   defp stored({%Record{id: id} = record, event}, :ok) do
