@@ -40,7 +40,7 @@ SHEET_SEED = 10**6
 SHEET_IMAGES = 18
 CHUNK, CHUNK_ON_CPU, REUSE = 32768, 2048, 16
 """Images of a chunk, fewer where encoding is slow, and how often each is used, each time masked anew."""
-DEFAULTS = {"steps": 12, "guidance_scale": 3.0, "temperature": 2.0}
+DEFAULTS = {"steps": 12, "guidance_scale": 1.5, "temperature": 2.0}
 
 
 @dataclass(frozen=True)
