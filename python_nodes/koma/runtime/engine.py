@@ -229,7 +229,7 @@ class Engine:
             self._say_progress(job, "step", self._remaining_ms(job))
         # Who has waited longest for a picture gets the next one.
         for job in sorted(stepping, key=lambda job: job.previewed_at):
-            self._guard(job, self._maybe_preview)
+            self._guard(job, partial(self._maybe_preview, jobs=len(stepping)))
 
     def _advance(self, job: Job) -> None:
         state = job.running_state
@@ -322,11 +322,11 @@ class Engine:
         self._pace.phase(task, "steps", steps_ms)
         self._pace.phase(task, "step", steps_ms / max(1, job.steps_seen))
 
-    def _maybe_preview(self, job: Job) -> None:
+    def _maybe_preview(self, job: Job, jobs: int) -> None:
         now = time.monotonic()
         if not job.previews or job.preview_pending or now - job.previewed_at < self._preview_interval_s:
             return
-        if not self._preview_pace.take(now):
+        if not self._preview_pace.take(now, jobs):
             return
         job.previewed_at = now
         made = self._runner.preview(job.running_state)

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Mapping
 SMOOTHING = 0.3
 """Weight of the newest measurement in the moving averages."""
 PREVIEW_SHARE = 0.1
-"""Of the time of one core, for previews: they are there to be looked at, not to be waited for."""
+"""Least share of the time of one core for previews where many jobs step: they are there to be looked at, not
+to be waited for. A job that is alone may have a core for them, two jobs half of one, and so on."""
 MAX_KEYS = 512
 """Keys whose times are kept, so that a node that lives for months does not grow."""
 
@@ -59,19 +60,18 @@ class Pace:
 
 
 class PreviewPace:
-    """Whether another preview may be made now, so that all of them together take ``PREVIEW_SHARE`` of the
-    time at most; what one takes is learned from those before it. Not safe for several threads but in
-    :meth:`took`."""
+    """Whether another preview may be made now, so that all of them together take their share of the time at
+    most; what one takes is learned from those before it. Not safe for several threads but in :meth:`took`."""
 
     def __init__(self) -> None:
         self._expected_s: float | None = None
         self._free_at = 0.0
 
-    def take(self, now: float) -> bool:
-        """Take the turn at ``now`` (seconds), if it is one."""
+    def take(self, now: float, jobs: int) -> bool:
+        """Take the turn at ``now`` (seconds) while ``jobs`` step, if it is one."""
         if now < self._free_at:
             return False
-        self._free_at = now + (self._expected_s or 0.0) / PREVIEW_SHARE
+        self._free_at = now + (self._expected_s or 0.0) / max(PREVIEW_SHARE, 1 / jobs)
         return True
 
     def took(self, seconds: float) -> None:
