@@ -394,13 +394,14 @@ defmodule Koma.AttacksTest do
 
     # Without its secret no page can say whose session it is.
     defp break_page(port) do
-      live_secret = :persistent_term.get(Koma.Live.Secret)
-      :persistent_term.erase(Koma.Live.Secret)
+      key = {Koma.Secret, :live}
+      secret = :persistent_term.get(key)
+      :persistent_term.erase(key)
       bearer = {"authorization", "Bearer " <> secret("boss")}
       headers = [as("a"), bearer, {"cookie", "koma_session=YQ.YQ; key=#{secret("a")}"}]
       assert {500, _, body} = http(port, "GET", "/dashboard?api_key=" <> secret("a"), headers)
       refute body =~ secret("a")
-      :persistent_term.put(Koma.Live.Secret, live_secret)
+      :persistent_term.put(key, secret)
     end
 
     # No channel says such a thing, so the process of the socket dies of it.
