@@ -37,6 +37,10 @@ test("a video becomes a caption, an image and a video; a reload finds them again
 
 test("a reload in the middle of a story finds its stages again, and closing the tab cancels it with the job of its stage", async (t) => {
   const { url } = await fullServer()
+  // The video waits, so that the story is not over before the tab is closed.
+  const queue = (what) => fetch(`${url}/v1/admin/queues/ltx_video/${what}`, { method: "POST" })
+  await queue("pause")
+  t.after(() => queue("resume"))
   let sockets
   const prepare = (page) => (sockets = listen(page, (topic) => topic.startsWith("pipeline:")))
   const page = await openStudio(t, url, "story", { prepare })
@@ -46,7 +50,7 @@ test("a reload in the middle of a story finds its stages again, and closing the 
   await page.reload()
   await completed(page, stages(page).nth(0))
   assert.equal(await stages(page).nth(0).locator(".answer").textContent(), caption)
-  await state(stages(page).nth(2), "running").waitFor()
+  await state(stages(page).nth(2), "queued").waitFor()
   assertGapless(sockets[1])
   const [{ id }] = await page.evaluate(() => JSON.parse(sessionStorage.getItem("koma.shown")))
   await page.close()
