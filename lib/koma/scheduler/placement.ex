@@ -205,33 +205,27 @@ defmodule Koma.Scheduler.Placement do
   def take_alone(%__MODULE__{} = placement, family, id, chance \\ 0.0) do
     placement = reserve(placement, family, id, chance)
 
-    case Enum.find(placement.nodes, fn {_name, node} -> node.alone == id end) do
-      {_name, node} = found ->
-        # On another peer its scheduler sees to it that the model node is empty.
-        if (MapSet.size(node.jobs) == 0 or node.peer != nil) and not kept?(placement, node),
-          do: given(placement, found, id),
-          else: {:none, placement}
+    found = Enum.find(placement.nodes, fn {_name, node} -> node.alone == id end)
 
-      nil ->
-        {:none, placement}
-    end
+    # On another peer its scheduler sees to it that the model node is empty.
+    given_if(placement, found, id, fn node ->
+      (MapSet.size(node.jobs) == 0 or node.peer != nil) and not kept?(placement, node)
+    end)
   end
 
   @doc "Takes a whole peer for a job under which peers died, or reserves one for it."
   @spec take_apart(t, String.t(), id, chance :: float) :: {:ok, name, member, t} | {:none, t}
   def take_apart(%__MODULE__{} = placement, family, id, chance \\ 0.0) do
     placement = keep_peer(placement, family, id, chance)
+    found = kept(placement, family, id)
+    # As with a model node of another peer: its scheduler sees to it that the peer is empty.
+    given_if(placement, found, id, &(&1.peer != nil or empty?(placement)))
+  end
 
-    case kept(placement, family, id) do
-      {_name, node} = found ->
-        # As with a model node of another peer: its scheduler sees to it that the peer is empty.
-        if node.peer != nil or empty?(placement),
-          do: given(placement, found, id),
-          else: {:none, placement}
+  defp given_if(placement, nil, _id, _free?), do: {:none, placement}
 
-      nil ->
-        {:none, placement}
-    end
+  defp given_if(placement, {_name, node} = found, id, free?) do
+    if free?.(node), do: given(placement, found, id), else: {:none, placement}
   end
 
   defp keep_peer(placement, family, id, chance) do

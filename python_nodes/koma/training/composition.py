@@ -9,6 +9,7 @@ of plain grey, and its tokens are laid on those of the empty background; the dec
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ GREY = 128.0
 VISIBLE = 0.1
 """Opacity from which on a pixel makes its token one of the object."""
 
+Sizes = TypeVar("Sizes", int, NDArray[np.int64])
 Encode = Callable[[Tensor], Tensor]
 """Makes `[N, D, H, W]`, latents or token ids, of images `[N, 3, S, S]` in [0, 1]."""
 
@@ -63,7 +65,7 @@ class Composition:
 
     def _alone(self, kind: int, flip: int, size: int) -> Scene:
         scale = size / self.cells
-        middle = (self.cells - size) // 2 / self.cells + scale / 2
+        middle = self._begin(size) / self.cells + scale / 2
         item = SceneObject(kind, middle, middle, scale, middle, middle, scale, 0, bool(flip))
         return Scene(0, (item,))
 
@@ -75,7 +77,7 @@ class Composition:
         inside = (cell >= begin[:, None]) & (cell < (begin + sizes)[:, None])
         return torch.from_numpy(inside[:, None, :, None] & inside[:, None, None, :]).to(self.renderer.device)
 
-    def _begin(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _begin(self, sizes: Sizes) -> Sizes:
         """The cells in which objects of so many cells begin that stand in the middle."""
         return (self.cells - sizes) // 2
 

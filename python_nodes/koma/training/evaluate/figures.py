@@ -27,11 +27,16 @@ class Figure:
     must: float | None = None
     aim: float | None = None
 
+    @property
+    def less_is_better(self) -> bool:
+        """Whether a goal is a bound from above."""
+        return self.unit in ("s", "×")
+
     def reached(self, goal: float | None) -> bool | None:
         """Tell whether the value reaches a goal; None where there is none."""
         if goal is None:
             return None
-        return self.value <= goal if self.unit == "s" else self.value >= goal
+        return self.value <= goal if self.less_is_better else self.value >= goal
 
 
 def share(what: str, hits: Sequence[bool], must: float | None = None, aim: float | None = None) -> Figure:

@@ -53,7 +53,7 @@ def write_report(context: Context, measured: dict[str, list[Figure]], order: lis
 
 
 def _row(figure: Figure) -> str:
-    digits = 2 if figure.unit in ("s", "×") else 1
+    digits = 2 if figure.less_is_better else 1
     cells = [
         figure.what,
         f"{figure.value:.{digits}f} {figure.unit}",
@@ -68,6 +68,5 @@ def _row(figure: Figure) -> str:
 def _goal(figure: Figure, goal: float | None) -> str:
     if goal is None:
         return ""
-    return (
-        f"{'≤' if figure.unit == 's' else '≥'} {goal:g} {figure.unit} {'✓' if figure.reached(goal) else '✗'}"
-    )
+    sign, mark = "≤" if figure.less_is_better else "≥", "✓" if figure.reached(goal) else "✗"
+    return f"{sign} {goal:g} {figure.unit} {mark}"
