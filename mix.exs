@@ -33,7 +33,6 @@ defmodule Koma.MixProject do
         :eex,
         :crypto,
         :ssl,
-        :os_mon,
         :jiffy,
         :eredis,
         :ranch,

@@ -3,7 +3,7 @@
 # is built once (a few minutes) and kept in .cache/, named by what it was made from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-otp_apps=(erts kernel stdlib crypto ssl public_key inets mnesia os_mon)
+otp_apps=(erts kernel stdlib crypto ssl public_key inets)
 libs=("$ELIXIR_EBIN" "$(dirname "$ELIXIR_EBIN")"/../{eex,logger}/ebin)
 for app in cowboy ranch cowlib; do libs+=(vendor/otp/"$app"-*/ebin); done
 for app in jiffy redis_client; do libs+=(/usr/lib/erlang/lib/"$app"-*/ebin); done

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 debian_packages=(
   elixir erlang-base erlang-dev erlang-dialyzer erlang-crypto erlang-ssl erlang-public-key erlang-asn1
-  erlang-inets erlang-mnesia erlang-os-mon erlang-tools erlang-runtime-tools erlang-parsetools
+  erlang-inets erlang-tools erlang-runtime-tools erlang-parsetools
   erlang-syntax-tools erlang-xmerl erlang-eunit erlang-jiffy erlang-proper erlang-redis-client
   redis-server ffmpeg fonts-noto-color-emoji python3-venv curl
 )

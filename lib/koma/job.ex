@@ -285,8 +285,8 @@ defmodule Koma.Job do
       if Record.ended?(record) or Store.Jobs.elsewhere?(record) do
         answered(stored.(record))
       else
-        # Its process died and is about to be started again by the keeper.
-        Keeper.settle()
+        # Its process died, and the keeper may not know yet.
+        Keeper.ensure(id)
         live(id, ask, stored)
       end
     else

@@ -16,12 +16,12 @@ defmodule Koma.Faults.CoreDeathTest do
     test "#{inspect(part)} dies: whoever follows a job sees it end, without a gap", %{dir: dir} do
       start_core(dir)
       id = submit!(%{"steps" => 20, "step_ms" => 20})["id"]
-      {:ok, _job, early, _preview} = Koma.subscribe(id, 0, %Caller{})
+      {follower, early} = follow({:job, id})
       await_step(id)
       ref = Process.monitor(unquote(part))
       Process.exit(GenServer.whereis(unquote(part)), :kill)
       assert_receive {:DOWN, ^ref, :process, _, :killed}
-      events = early ++ follow(id)
+      events = early ++ heard(follower, 20_000)
       assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
       assert %{type: "completed"} = List.last(events)
       assert Koma.Store.Jobs.events(id, 0) == as_stored(events)
@@ -49,14 +49,5 @@ defmodule Koma.Faults.CoreDeathTest do
     eventually(fn -> match?({:ok, _}, Koma.submit(%{"task" => "toy.run"}, %Caller{})) end)
     {:ok, job} = Koma.submit(%{"task" => "toy.run"}, %Caller{})
     job["id"]
-  end
-
-  defp follow(id) do
-    receive do
-      {:koma_event, ^id, event} ->
-        if Koma.Job.Lifecycle.terminal?(event.type), do: [event], else: [event | follow(id)]
-    after
-      20_000 -> raise "the story of #{id} has no end: #{inspect(Koma.job(id, %Caller{}))}"
-    end
   end
 end

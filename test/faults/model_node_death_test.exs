@@ -92,7 +92,7 @@ defmodule Koma.Faults.ModelNodeDeathTest do
       ids = for _ <- 1..2, do: submit!(%{"prompt" => String.duplicate("x", 900_000)})["id"]
       asked = System.monotonic_time(:millisecond)
       assert is_integer(ModelNode.os_pid("toy-1"))
-      assert System.monotonic_time(:millisecond) - asked < 1_000
+      assert System.monotonic_time(:millisecond) - asked < 2_000
       for id <- ids, do: assert(milestones(await_end(id)) == ~w(queued started completed))
     end
 

@@ -3,7 +3,7 @@ defmodule Koma.Faults.RedisTest do
 
   import ExUnit.CaptureLog
 
-  alias Koma.{Follower, OtherBeam, Redis, RedisServer, Storm}
+  alias Koma.{OtherBeam, Redis, RedisServer, Storm}
   alias Koma.Store.Jobs
 
   @params %{"steps" => 8, "step_ms" => 10}
@@ -183,8 +183,7 @@ defmodule Koma.Faults.RedisTest do
       start(c)
       id = submit!(%{"steps" => 40, "step_ms" => 20})["id"]
       await_step(id)
-      test = self()
-      _follower = spawn_link(fn -> send(test, {:heard, hear({:job, id})}) end)
+      listen(id)
 
       capture_log(fn ->
         ref = Process.monitor(unquote(part))
@@ -398,22 +397,17 @@ defmodule Koma.Faults.RedisTest do
     events
   end
 
-  # What a follower is told, from the beginning to the end.
-  defp hear(subject) do
-    {:ok, follower, _job, events, _previews} = Follower.start(subject, 0, %Caller{})
-    events ++ hear_on(follower)
-  end
+  # Another process follows, from now on, and tells this one all that it heard.
+  defp listen(id) do
+    test = self()
 
-  defp hear_on(%Follower{ended: true}), do: []
+    spawn_link(fn ->
+      {follower, early} = follow({:job, id})
+      send(test, :listening)
+      send(test, {:heard, early ++ heard(follower, 30_000)})
+    end)
 
-  defp hear_on(follower) do
-    receive do
-      message ->
-        case Follower.handle(follower, message) do
-          {:events, events, follower} -> events ++ hear_on(follower)
-          _other -> hear_on(follower)
-        end
-    end
+    assert_receive :listening, 5_000
   end
 
   # What the followers there were told, until each has heard an end.

@@ -3,6 +3,7 @@ defmodule Koma.PipelineTest do
   use Koma.EdgeCase
 
   alias Koma.Pipeline
+  alias Koma.Pipeline.{Files, Graph, Record}
 
   setup %{dir: dir} = context do
     {:ok, port: start_server(dir, Map.get(context, :options, []))}
@@ -241,9 +242,23 @@ defmodule Koma.PipelineTest do
   test "finished pipelines beyond the retention are forgotten, running ones are not", %{dir: dir} do
     Koma.Options.put(options(dir, retention_jobs: 2))
     running = run!([stage("a", %{"steps" => 5000, "step_ms" => 10})])
-    ids = for _n <- 1..4, do: run!([stage("a", %{"steps" => 1})])
-    for id <- ids, {:ok, _} <- [Pipeline.get(id, %Caller{})], do: events(id)
-    assert eventually(fn -> length(Koma.Pipeline.Files.ids()) == 3 end)
+    for _n <- 1..4, do: [stage("a", %{"steps" => 1})] |> run!() |> events()
+    assert eventually(fn -> length(Files.ids()) == 3 end)
     assert %{"state" => "running"} = get(running)
+  end
+
+  test "a pipeline that was accepted and has no process yet is not forgotten; what was half accepted is",
+       %{dir: dir} do
+    Koma.Options.put(options(dir, retention_jobs: 1))
+    accepted = Files.new_id()
+    {:ok, graph} = Graph.new(%{"stages" => [stage("a", %{})]}, %{"toy.run" => []})
+    :ok = Files.accept(Record.new(accepted, nil, graph))
+    for _n <- 1..3, do: [stage("a", %{"steps" => 1})] |> run!() |> events()
+    assert accepted in Files.ids()
+    half = Path.join([dir, "pipelines", Files.new_id() <> ".new"])
+    File.write!(half, "half")
+    :ok = Files.prepare()
+    refute File.exists?(half)
+    assert accepted in Files.ids()
   end
 end

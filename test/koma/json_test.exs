@@ -43,7 +43,7 @@ defmodule Koma.JSONTest do
       :timer.tc(fn -> JSON.decode(["[\"x\\\"\",", String.duplicate("9", 1_000_000), "]"]) end)
 
     assert {:error, %{code: "invalid_json"}} = result
-    assert microseconds < 1_000_000
+    assert microseconds < 5_000_000
   end
 
   test "a number that is too long is found wherever it stands" do

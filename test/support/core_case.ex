@@ -5,7 +5,7 @@ defmodule Koma.CoreCase do
   """
   use ExUnit.CaseTemplate
 
-  alias Koma.{Caller, Options}
+  alias Koma.{Caller, Follower, Options}
 
   @root Path.expand("../..", __DIR__)
   @toy %{name: "toy", family: "toy", checkpoint: "toy", slots: 2}
@@ -110,42 +110,38 @@ defmodule Koma.CoreCase do
   def await_end(id, timeout \\ 20_000) do
     # What this process was told before would come twice.
     Koma.unsubscribe(id)
-    {:ok, _job, events, _preview} = Koma.subscribe(id, 0, %Caller{})
-    events ++ collect(id, List.last(events), timeout)
+    hear({:job, id}, timeout)
   end
 
   @doc "Follows a pipeline to its end and returns all its events, from wherever it is told."
   @spec await_pipeline(String.t()) :: [Koma.Job.Event.t()]
-  def await_pipeline(id) do
-    {:ok, follower, _pipeline, events, _previews} =
-      Koma.Follower.start({:pipeline, id}, 0, %Caller{})
+  def await_pipeline(id), do: hear({:pipeline, id}, 50_000)
 
-    events ++ told(follower)
+  @doc "All events of a job or pipeline, each once, as `Koma.Follower` tells them; `follow/1` and `heard/3`."
+  @spec hear(Follower.subject(), timeout) :: [Koma.Job.Event.t()]
+  def hear(subject, timeout) do
+    {follower, events} = follow(subject)
+    events ++ heard(follower, timeout)
   end
 
-  defp told(%{ended: true}), do: []
+  @doc "Begins to follow: the follower, and the events that there are."
+  @spec follow(Follower.subject()) :: {Follower.t(), [Koma.Job.Event.t()]}
+  def follow(subject) do
+    {:ok, follower, _map, events, _previews} = Follower.start(subject, 0, %Caller{})
+    {follower, events}
+  end
 
-  defp told(follower) do
+  @doc "What a follower is told up to the end; other messages stay in the mailbox."
+  @spec heard(Follower.t(), timeout) :: [Koma.Job.Event.t()]
+  def heard(%Follower{ended: true}, _timeout), do: []
+
+  def heard(%Follower{subject: {_kind, id}} = follower, timeout) do
     receive do
-      message ->
-        case Koma.Follower.handle(follower, message) do
-          {:events, events, follower} -> events ++ told(follower)
-          _other -> told(follower)
-        end
+      {kind, ^id, _event} = message when kind in [:koma_event, :koma_pipeline_event] ->
+        {:events, events, follower} = Follower.handle(follower, message)
+        events ++ heard(follower, timeout)
     after
-      50_000 -> raise "#{inspect(follower.subject)} did not end"
-    end
-  end
-
-  defp collect(id, last, timeout) do
-    if last && Koma.Job.Lifecycle.terminal?(last.type) do
-      []
-    else
-      receive do
-        {:koma_event, ^id, event} -> [event | collect(id, event, timeout)]
-      after
-        timeout -> raise "#{id} did not end: #{inspect(Koma.job(id, %Caller{}))}"
-      end
+      timeout -> raise "#{id} did not end: #{inspect(Koma.job(id, %Caller{}))}"
     end
   end
 

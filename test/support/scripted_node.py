@@ -124,7 +124,7 @@ elif behaviour == "deaf":
 elif behaviour == "slow_reader":
     # Looks at nothing for a while after it became ready.
     shake_hands()
-    time.sleep(1.5)
+    time.sleep(3.0)
     serve()
 elif behaviour == "chatty":
     shake_hands()

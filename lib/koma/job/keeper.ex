@@ -24,9 +24,9 @@ defmodule Koma.Job.Keeper do
   @spec adopt([Record.t()]) :: :ok
   def adopt(records), do: GenServer.cast(__MODULE__, {:adopt, Enum.map(records, & &1.id)})
 
-  @doc "Returns once the deaths that are known by now are dealt with."
-  @spec settle() :: :ok
-  def settle, do: GenServer.call(__MODULE__, :settle, :infinity)
+  @doc "Returns once the job, unless it has ended, has a process."
+  @spec ensure(String.t()) :: :ok
+  def ensure(id), do: GenServer.call(__MODULE__, {:ensure, id}, :infinity)
 
   @impl GenServer
   def init(nil), do: {:ok, %{jobs: %{}, crashes: %{}}, {:continue, :recover}}
@@ -42,18 +42,10 @@ defmodule Koma.Job.Keeper do
   def handle_cast({:watch, id, pid}, state), do: {:noreply, monitor(state, id, pid)}
 
   # Those that were there when the keeper started have their process, or have ended since.
-  def handle_cast({:adopt, ids}, state) do
-    records =
-      for id <- ids,
-          {:ok, record} <- [Store.Jobs.latest(id)],
-          not Record.ended?(record) and Processes.whereis(id) == nil,
-          do: record
-
-    {:noreply, Enum.reduce(records, state, &start/2)}
-  end
+  def handle_cast({:adopt, ids}, state), do: {:noreply, start_missing(ids, state)}
 
   @impl GenServer
-  def handle_call(:settle, _from, state), do: {:reply, :ok, state}
+  def handle_call({:ensure, id}, _from, state), do: {:reply, :ok, start_missing([id], state)}
 
   @impl GenServer
   def handle_info({:DOWN, ref, :process, _pid, reason}, state) do
@@ -69,10 +61,22 @@ defmodule Koma.Job.Keeper do
          false <- Record.ended?(record) do
       Logger.error("the process of #{id} died: #{inspect(reason, limit: 20)}", job: id)
       crashes = Map.update(state.crashes, id, 1, &(&1 + 1))
-      start(record, %{state | crashes: crashes})
+      state = %{state | crashes: crashes}
+      # Who starts one watches it.
+      if Processes.alive(id), do: state, else: start(record, state)
     else
       _ended_or_forgotten -> %{state | crashes: Map.delete(state.crashes, id)}
     end
+  end
+
+  defp start_missing(ids, state) do
+    records =
+      for id <- ids,
+          {:ok, record} <- [Store.Jobs.latest(id)],
+          not Record.ended?(record) and Processes.alive(id) == nil,
+          do: record
+
+    Enum.reduce(records, state, &start/2)
   end
 
   defp start(%Record{} = record, state) do

@@ -65,8 +65,9 @@ defmodule Koma.Job.Processes do
   @spec leave(String.t()) :: :ok
   def leave(id), do: Registry.unregister(@registry, id)
 
-  # The names of a process are still there for a moment after its death.
-  defp alive(id) do
+  @doc "As `whereis/1`, but never one that has died: its names are still there for a moment."
+  @spec alive(String.t()) :: pid | nil
+  def alive(id) do
     with pid when is_pid(pid) <- whereis(id), do: if(Process.alive?(pid), do: pid)
   end
 

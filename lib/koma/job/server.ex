@@ -399,10 +399,11 @@ defmodule Koma.Job.Server do
   defp ended(state, type, error), do: finish(state, type, Error.to_map(error), error.code)
 
   defp finish(%{record: record} = state, type, data, code) do
-    Attempt.clean_all(record, state.attempt)
     Processes.close(record)
     record = Record.apply(record, Record.event(record, type, data))
     members = Members.finish(state.members, Map.keys(state.members), type, data, code)
+    # Nobody waits for that.
+    Attempt.clean_all(record, state.attempt)
     # The job with which the run began may have ended long before it.
     Followers.ended(record.id)
     %{state | record: record, members: members}

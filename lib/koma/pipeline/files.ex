@@ -10,7 +10,7 @@ defmodule Koma.Pipeline.Files do
   alias Koma.{Error, Follower, Options}
   alias Koma.Job.Event
   alias Koma.Pipeline.Record
-  alias Koma.Store.Journal
+  alias Koma.Store.{Folder, Journal}
 
   # "pl_", in a cluster the tag of the gateway, and 128 random bits; nothing else ever becomes a path.
   @id ~r/\Apl_([a-z2-7]{6})?[a-z2-7]{26}\z/
@@ -23,20 +23,25 @@ defmodule Koma.Pipeline.Files do
       Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
   end
 
-  @doc "Makes the folder."
+  @doc "Makes the folder, and deletes what was not accepted when the server died."
   @spec prepare() :: :ok
-  def prepare, do: File.mkdir_p!(folder())
+  def prepare do
+    File.mkdir_p!(folder())
+    for half <- Path.wildcard(Path.join(folder(), "*.new")), do: File.rm(half)
+    :ok
+  end
 
-  @doc "Stores an accepted pipeline; on `:ok` it is on disk."
+  @doc "Stores an accepted pipeline; on `:ok` it is on disk. What has its final name is whole."
   @spec accept(Record.t()) :: :ok | {:error, Error.t()}
   def accept(%Record{id: id} = record) do
-    with {:ok, file} <- :file.open(path(id), [:write, :raw, :exclusive]),
-         :ok <- :file.write(file, Journal.encode({:accepted, record})),
-         :ok <- :file.sync(file) do
-      :file.close(file)
+    new = path(id) <> ".new"
+
+    with :ok <- File.write(new, Journal.encode({:accepted, record}), [:sync]),
+         :ok <- File.rename(new, path(id)) do
+      Folder.sync(folder())
     else
       {:error, reason} ->
-        _partly_written = File.rm(path(id))
+        _partly_written = File.rm(new)
         message = "The pipeline could not be stored: #{:file.format_error(reason)}."
         {:error, Error.new("storage_full", message)}
     end
@@ -85,16 +90,18 @@ defmodule Koma.Pipeline.Files do
   @doc "Forgets the oldest finished pipelines beyond `keep`; `live` are the ids that run."
   @spec prune(non_neg_integer, MapSet.t(String.t())) :: :ok
   def prune(keep, live) do
-    finished = Enum.reject(ids(), &MapSet.member?(live, &1))
+    others = Enum.reject(ids(), &MapSet.member?(live, &1))
 
-    if length(finished) > keep do
-      finished
-      |> Enum.sort_by(&modified/1, :desc)
-      |> Enum.drop(keep)
-      |> Enum.each(&File.rm(path(&1)))
+    if length(others) > keep do
+      others |> Enum.sort_by(&modified/1, :desc) |> Enum.drop(keep) |> Enum.each(&forget/1)
     else
       :ok
     end
+  end
+
+  # One that was just accepted, or whose process is about to start again, does not run either.
+  defp forget(id) do
+    with {:ok, record, _events} <- read(id), true <- Record.ended?(record), do: File.rm(path(id))
   end
 
   defp modified(id) do

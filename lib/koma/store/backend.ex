@@ -16,6 +16,9 @@ defmodule Koma.Store.Backend do
   @doc "The processes of the store."
   @callback children(Options.t()) :: [Supervisor.child_spec() | {module, term}]
 
+  @doc "Returns once the jobs of this gateway that the store knows without asking are in memory."
+  @callback ready() :: :ok
+
   @doc """
   Stores a new job; `:ok` means it is stored. `:too_many` where its key has `max_jobs` already that
   have not ended.

@@ -20,7 +20,7 @@ defmodule Koma.Store.Disk do
 
   alias Koma.{Error, Options, Telemetry}
   alias Koma.Job.Record
-  alias Koma.Store.{Backend, Journal, Memory, Syncer}
+  alias Koma.Store.{Backend, Journal, Memory, Replay, Syncer}
 
   @behaviour Backend
 
@@ -43,6 +43,9 @@ defmodule Koma.Store.Disk do
 
     [{__MODULE__, jobs}]
   end
+
+  @impl Backend
+  def ready, do: call(:ready)
 
   @impl Backend
   def accept(%Record{} = record, max_jobs) do
@@ -87,11 +90,13 @@ defmodule Koma.Store.Disk do
 
   @impl GenServer
   def init(options) do
-    Memory.create()
     path = options |> Keyword.fetch!(:dir) |> Path.join("journal")
     retention = Keyword.fetch!(options, :retention_jobs)
     File.mkdir_p!(Path.dirname(path))
-    size = rewrite(path, replay(path, retention))
+    {jobs, sound} = replay(path)
+    Memory.create(jobs)
+    Memory.forget_beyond(retention)
+    size = rewrite(path, sound)
     {:ok, syncer} = Syncer.start_link(path)
     compact_at = max(Keyword.fetch!(options, :journal_bytes), 2 * size)
     state = %__MODULE__{path: path, file: open(path), syncer: syncer, size: size}
@@ -101,6 +106,8 @@ defmodule Koma.Store.Disk do
   # Whoever called meanwhile takes part: many entries are one write, and one trip to a thread that
   # may wait for the disk. Their order is that in which they came.
   @impl GenServer
+  def handle_call(:ready, _from, state), do: {:reply, :ok, state}
+
   def handle_call(request, from, state) do
     {:noreply, commit([{request, from} | waiting(@batch - 1)], state)}
   end
@@ -109,7 +116,8 @@ defmodule Koma.Store.Disk do
 
   defp waiting(left) do
     receive do
-      {:"$gen_call", from, request} -> [{request, from} | waiting(left - 1)]
+      {:"$gen_call", from, request} when request != :ready ->
+        [{request, from} | waiting(left - 1)]
     after
       0 -> []
     end
@@ -229,36 +237,18 @@ defmodule Koma.Store.Disk do
     record
   end
 
-  defp replay(path, retention) do
+  defp replay(path) do
     case File.read(path) do
       {:ok, bytes} ->
-        {_acc, sound} = Journal.fold(bytes, :ok, fn entry, :ok -> restore(entry) end)
+        {jobs, sound} = Replay.jobs(bytes)
         lost = byte_size(bytes) - sound
         if lost > 0, do: Logger.warning("job journal: #{lost} bytes of a torn record are cut off")
-        Memory.forget_beyond(retention)
-        sound
+        {jobs, sound}
 
       {:error, :enoent} ->
         File.touch!(path)
-        0
+        {[], 0}
     end
-  end
-
-  defp restore({:accepted, record}), do: known(Record.upgrade(record), [])
-
-  defp restore({:event, id, event}) do
-    case Memory.fetch(id) do
-      {:ok, record} -> Memory.remember([{Record.apply(record, event), event}])
-      :error -> :ok
-    end
-  end
-
-  defp restore({:forgotten, ids}), do: Enum.each(ids, &Memory.forget_finished/1)
-  defp restore({:job, record, events}), do: known(Record.upgrade(record), events)
-
-  defp known(record, events) do
-    unless Record.ended?(record), do: Memory.admit(record, nil)
-    Memory.put(record, events)
   end
 
   defp compact_if_large(%{size: size, compact_at: at} = state) when size < at, do: state

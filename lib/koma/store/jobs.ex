@@ -120,7 +120,10 @@ defmodule Koma.Store.Jobs do
   @spec owner(String.t()) :: {:ok, Backend.owner()} | :here | :error | {:error, Error.t()}
   def owner(id), do: backend().owner(id)
 
-  @doc "The jobs of this gateway that have not ended, oldest first."
+  @doc "The jobs of this gateway that have not ended, oldest first; waits while the store starts."
   @spec unfinished() :: [Record.t()]
-  def unfinished, do: (&(not Record.ended?(&1))) |> list() |> Enum.reverse()
+  def unfinished do
+    :ok = backend().ready()
+    (&(not Record.ended?(&1))) |> list() |> Enum.reverse()
+  end
 end

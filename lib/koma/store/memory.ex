@@ -4,28 +4,38 @@ defmodule Koma.Store.Memory do
   tables): the records, the events of live jobs, and the packed events of finished ones.
 
   Here is what is stored. What the store has taken but could not write yet (`later`) is apart:
-  nobody but the job's own process knows of it.
+  nobody but the job's own process knows of it. Until everything that was stored before is here,
+  there is no table of records: who asks for a job meanwhile fails, and is not told that there is none.
   """
 
   alias Koma.Job.{Event, Record}
-  alias Koma.Store.Owners
+  alias Koma.Store.{Owners, Replay}
 
   @records Koma.Store.Memory.Records
+  @restored Koma.Store.Memory.Restored
   @events Koma.Store.Memory.Events
   @finished Koma.Store.Memory.Finished
   @later Koma.Store.Memory.Later
   @live Koma.Store.Memory.Live
 
-  @doc "Makes the tables, which are those of the calling process."
-  @spec create() :: :ok
-  def create do
-    for table <- [@records, @live, @later], do: create(table, :set)
-    for table <- [@events, @finished], do: create(table, :ordered_set)
-    Owners.open_index()
+  @doc "Makes the tables, which are those of the calling process, with the jobs that were stored."
+  @spec create([Replay.job()]) :: :ok
+  def create(jobs) do
+    for table <- [@restored, @live, @later], do: create_table(table, :set)
+    for table <- [@events, @finished], do: create_table(table, :ordered_set)
+    :ok = Owners.open_index()
+    Enum.each(jobs, &restore/1)
+    @records = :ets.rename(@restored, @records)
+    :ok
   end
 
-  defp create(table, kind) do
+  defp create_table(table, kind) do
     ^table = :ets.new(table, [kind, :named_table, :protected, read_concurrency: true])
+  end
+
+  defp restore({record, events}) do
+    unless Record.ended?(record), do: admit(record, nil)
+    put(@restored, record, events)
   end
 
   @doc "Reads a job as it is stored."
@@ -144,9 +154,11 @@ defmodule Koma.Store.Memory do
 
   @doc "A job that was stored with its events so far, e.g. none; a live one has been admitted."
   @spec put(Record.t(), [Event.t()]) :: :ok
-  def put(%Record{} = record, events) do
+  def put(%Record{} = record, events), do: put(@records, record, events)
+
+  defp put(table, record, events) do
     for event <- events, do: :ets.insert(@events, {{record.id, event.seq}, event})
-    :ets.insert(@records, {record.id, record})
+    :ets.insert(table, {record.id, record})
     Owners.index(record)
     if Record.ended?(record), do: pack(record), else: :ok
   end

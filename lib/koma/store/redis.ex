@@ -100,6 +100,9 @@ defmodule Koma.Store.Redis do
   end
 
   @impl true
+  defdelegate ready, to: Writer
+
+  @impl true
   defdelegate watch(id, seq), to: Watch, as: :follow
 
   @impl true

@@ -5,7 +5,7 @@ defmodule Koma.Store.DiskTest do
 
   alias Koma.Job.Record
   alias Koma.Options
-  alias Koma.Store.{Disk, Jobs, Memory}
+  alias Koma.Store.{Disk, Journal, Jobs, Memory}
 
   setup do
     dir = Path.join(System.tmp_dir!(), "koma-jobs-#{System.unique_integer([:positive])}")
@@ -88,6 +88,32 @@ defmodule Koma.Store.DiskTest do
   end
 
   # A file system of one megabyte; where mounting is not allowed the test ends early.
+  test "while the journal is read, no job is unknown, and who wants the unfinished waits for all",
+       c do
+    jobs = 10_000
+    File.mkdir_p!(c.dir)
+
+    File.write!(
+      c.journal,
+      for(n <- 1..jobs, do: Journal.encode({:accepted, record("job_#{n}", 10)}))
+    )
+
+    unfinished = Task.async(fn -> started() && Jobs.unfinished() end)
+    last = Task.async(fn -> started() && first_answer("job_#{jobs}") end)
+    start(c.dir)
+    assert length(Task.await(unfinished)) == jobs
+    assert {:ok, %Record{}} = Task.await(last)
+  end
+
+  # Its name is there before it reads.
+  defp started, do: GenServer.whereis(Disk) != nil or started()
+
+  defp first_answer(id) do
+    Jobs.fetch(id)
+  rescue
+    ArgumentError -> first_answer(id)
+  end
+
   defp with_small_disk(dir, fun) do
     File.mkdir_p!(dir)
 

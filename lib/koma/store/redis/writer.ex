@@ -64,6 +64,10 @@ defmodule Koma.Store.Redis.Writer do
   @spec fenced(Record.t()) :: :ok
   def fenced(record), do: GenServer.cast(__MODULE__, {:fenced, record})
 
+  @doc "Returns once it has started."
+  @spec ready() :: :ok
+  def ready, do: call(:ready)
+
   @doc "Redis is up, perhaps again."
   @spec wake() :: :ok
   def wake, do: GenServer.cast(__MODULE__, :wake)
@@ -73,12 +77,14 @@ defmodule Koma.Store.Redis.Writer do
   @impl GenServer
   def init(options) do
     _was = Process.flag(:trap_exit, true)
-    Memory.create()
+    Memory.create([])
     retention = Keyword.fetch!(options, :retention_jobs)
     {:ok, %__MODULE__{retention: retention, run_id: Redis.Connection.run_id()}}
   end
 
   @impl GenServer
+  def handle_call(:ready, _from, state), do: {:reply, :ok, state}
+
   def handle_call({:accept, record, max_jobs}, from, %{paused: nil} = state) do
     if Memory.admit(record, max_jobs),
       do: handle_call(%Entry{kind: :accept, record: record}, from, state),
