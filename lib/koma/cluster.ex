@@ -141,6 +141,10 @@ defmodule Koma.Cluster do
     for {:ok, answer} <- answers, do: answer
   end
 
+  @doc "Sends a message to the process of this name on all other gateways that are connected; waits for nobody."
+  @spec tell_gateways(name :: atom, message :: term) :: :ok
+  def tell_gateways(name, message), do: Enum.each(gateways(), &Peers.send({name, &1}, message))
+
   @doc """
   Has one other peer keep a copy of the inputs of a job, so that a gateway that adopts it finds them. Where there is
   nobody who could adopt it, and while no other peer is there, nothing happens.

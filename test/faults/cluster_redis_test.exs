@@ -36,6 +36,20 @@ defmodule Koma.Faults.ClusterRedisTest do
     end
   end
 
+  test "a job that one gateway is asked to forget, the one that ran it does not show any more",
+       context do
+    redis = RedisServer.start(Path.join(context.dir, "redis"))
+    [a, b, _w] = peers = start(context, redis)
+    await_cluster(peers, 2)
+    id = submit!(a, %{"steps" => 1})["id"]
+    assert %{type: "completed"} = a |> await_end(id) |> List.last()
+    assert call(b, Koma, :forget, [id, %Caller{}]) == :ok
+
+    eventually(fn ->
+      match?({:error, %{code: "not_found"}}, call(a, Koma, :job, [id, %Caller{}]))
+    end)
+  end
+
   test "a gateway that is cut off keeps its jobs while its lease lasts: each is answered once",
        context do
     redis = RedisServer.start(Path.join(context.dir, "redis"))

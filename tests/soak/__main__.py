@@ -22,16 +22,18 @@ from tests.soak.network import enter
 CUT = 20.0  # seconds
 SHORT = 10.0  # minutes: a shorter soak has shorter cuts and pauses
 PAUSE = (10.0, 2.0)  # seconds between two faults, in a long soak and in a short one
+WARM_UP = (4, 1)  # rounds of all faults: a long soak fills the dashboard's quarter of an hour meanwhile
 
 
 class Soak:
-    """A warm-up with every fault once, at most half of the time; then all of them over and over."""
+    """A warm-up with every fault, at most half of the time; then all of them over and over."""
 
     def __init__(self, peers: Cluster, minutes: float, folder: Path) -> None:
         short = minutes < SHORT
         self._ledger = Ledger()
         self._stage = Stage(peers, self._ledger, CUT / 2 if short else CUT)
         self._pause = PAUSE[short]
+        self._warm_up = WARM_UP[short]
         self._seconds = minutes * 60
         self._load = Load(peers.peers, self._ledger)
         self._meter = Meter(peers.a, str(folder / "a/data"))
@@ -44,7 +46,7 @@ class Soak:
         await caller.close()
         watch = asyncio.create_task(self._meter.watch())
         begun = time.monotonic()
-        before = await self._storm(begun + self._seconds / 2, rounds=1)
+        before = await self._storm(begun + self._seconds / 2, rounds=self._warm_up)
         tables = self._meter.tables
         after = await self._storm(begun + self._seconds)
         watch.cancel()

@@ -10,7 +10,7 @@ defmodule Koma.Store.Redis do
 
   @behaviour Koma.Store.Backend
 
-  alias Koma.{Error, Options, Redis}
+  alias Koma.{Cluster, Error, Options, Redis}
   alias Koma.Job.Record
   alias Koma.Store.Memory
   alias Koma.Store.Redis.{Lease, Watch, Writer}
@@ -50,8 +50,12 @@ defmodule Koma.Store.Redis do
   def append(happened),
     do: Enum.map(happened, fn {record, event} -> Writer.append(record, event) end)
 
+  # A gateway that is not told, because it cannot be reached, finds out with its collector's next pass.
   @impl true
-  defdelegate forget(ids), to: Writer
+  def forget(ids) do
+    :ok = Writer.forget(ids)
+    Cluster.tell_gateways(Writer, {:"$gen_cast", {:forgotten, ids}})
+  end
 
   @impl true
   def read(id, after_seq) do

@@ -126,6 +126,11 @@ defmodule Koma.Store.Redis.Writer do
   def handle_cast({:fenced, record}, state), do: {:noreply, lose(state, record)}
   def handle_cast(:wake, state), do: {:noreply, pump(state)}
 
+  def handle_cast({:forgotten, ids}, state) do
+    Enum.each(ids, &Memory.forget_finished/1)
+    {:noreply, state}
+  end
+
   @impl GenServer
   def handle_info({ref, result}, %{in_flight: {%{ref: ref}, entries}} = state) do
     Process.demonitor(ref, [:flush])
