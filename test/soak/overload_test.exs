@@ -113,7 +113,8 @@ defmodule Koma.Soak.OverloadTest do
       answers
     else
       {us, accepted?} = :timer.tc(fn -> ask.(request()) end)
-      Process.sleep(max(@every_ms - div(us, 1_000), 0))
+      # Callers do not ask all at the same moment.
+      Process.sleep(max(:rand.uniform(2 * @every_ms) - div(us, 1_000), 0))
       loop(how, ask, until, [{how, if(accepted?, do: :accepted, else: :refused), us} | answers])
     end
   end
