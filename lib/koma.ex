@@ -48,7 +48,7 @@ defmodule Koma do
   @doc """
   Lets the calling process follow a job. Returns the job, its events after `after_seq` and the
   latest preview. Then come, until the job ends or the process unsubscribes,
-  `{:koma_event, id, %Koma.Job.Event{}}` for every later event, in order, and
+  `{:koma_events, id, [%Koma.Job.Event{}]}` for all later events, in order, and
   `{:koma_preview, id, %Koma.Job.Preview{}}`, which may be left out for a process with a long
   mailbox. Where a process of the gateway dies meanwhile, an event may come twice or after a gap;
   `Koma.Follower` makes one story of that. Who gives `:none` for a number waits for the end only: of a job of this gateway nothing

@@ -11,14 +11,14 @@ defmodule Koma.Channel do
   | message to the channel | |
   |---|---|
   | `{:koma_push, message, size}` | a message of the client that took `size` bytes |
-  | `:koma_written` | one more push has been written to the TCP socket |
+  | `{:koma_written, count}` | so many pushes have been written to the TCP socket |
   | `:koma_settle` | the connection is about to be closed: send what there is to tell |
 
   | message to the socket: `{:koma_channel, pid, what}` | |
   |---|---|
   | `{:joined, frame}`, `{:refused, frame}` | the answer to the join; after a refusal the channel ends |
   | `{:reply, frame, size}` | the answer to a push of `size` bytes |
-  | `{:push, frame}` | an event; the socket answers `:koma_written` |
+  | `{:push, frames}` | events and previews; the socket answers `{:koma_written, count}` |
   | `:settled` | the answer to `:koma_settle`: every event so far has been sent |
   """
 
@@ -78,10 +78,10 @@ defmodule Koma.Channel do
     :ok
   end
 
-  @doc "Tells the channel that one of its pushes is on its way to the client."
-  @spec written(pid) :: :ok
-  def written(channel) do
-    send(channel, :koma_written)
+  @doc "Tells the channel that so many of its pushes are on their way to the client."
+  @spec written(pid, pos_integer) :: :ok
+  def written(channel, count) do
+    send(channel, {:koma_written, count})
     :ok
   end
 

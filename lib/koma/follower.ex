@@ -43,12 +43,12 @@ defmodule Koma.Follower do
 
   @doc "What a message of the calling process's mailbox means; `:other` if it is not about this."
   @spec handle(t, term) :: {:events, [Event.t()], t} | {:preview, preview} | :other
-  def handle(%__MODULE__{subject: {:job, id}} = follower, {:koma_event, id, event}) do
-    event(follower, event)
+  def handle(%__MODULE__{subject: {:job, id}} = follower, {:koma_events, id, events}) do
+    all(follower, events)
   end
 
   def handle(%__MODULE__{subject: {:pipeline, id}} = follower, {:koma_pipeline_event, id, event}) do
-    event(follower, event)
+    all(follower, [event])
   end
 
   def handle(%__MODULE__{subject: {:job, id}}, {:koma_preview, id, preview}) do
@@ -61,20 +61,25 @@ defmodule Koma.Follower do
 
   def handle(_follower, _message), do: :other
 
-  defp event(%__MODULE__{seq: :none} = follower, event), do: {:events, [], seen(follower, event)}
-
-  defp event(%__MODULE__{seq: last} = follower, %Event{seq: seq} = event) when seq == last + 1 do
-    {:events, [event], seen(follower, event)}
+  defp all(follower, events) do
+    {new, follower} = Enum.flat_map_reduce(events, follower, &event/2)
+    {:events, new, follower}
   end
 
-  defp event(%__MODULE__{seq: last} = follower, %Event{seq: seq}) when seq <= last do
-    {:events, [], follower}
+  defp event(event, %__MODULE__{seq: :none} = follower), do: {[], seen(follower, event)}
+
+  defp event(%Event{seq: seq} = event, %__MODULE__{seq: last} = follower) when seq == last + 1 do
+    {[event], seen(follower, event)}
+  end
+
+  defp event(%Event{seq: seq}, %__MODULE__{seq: last} = follower) when seq <= last do
+    {[], follower}
   end
 
   # What lies between was stored but not told, as a process died: it is fetched.
-  defp event(%__MODULE__{subject: subject, seq: last, caller: caller}, _later) do
+  defp event(_later, %__MODULE__{subject: subject, seq: last, caller: caller}) do
     {:ok, follower, _map, events, _previews} = start(subject, last, caller)
-    {:events, events, follower}
+    {events, follower}
   end
 
   defp seen(%__MODULE__{seq: :none} = follower, %Event{type: type}) do

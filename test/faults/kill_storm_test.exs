@@ -51,23 +51,11 @@ defmodule Koma.Faults.KillStormTest do
       for seed <- 1..@jobs_each do
         params = %{"steps" => 20, "step_ms" => Enum.random([10, 20]), "seed" => seed}
         {:ok, job} = Koma.submit(%{"task" => "toy.run", "params" => params}, caller)
-        {:ok, _job, events, _preview} = Koma.subscribe(job["id"], 0, caller)
-        {seed, job["id"], events}
+        {follower, events} = follow({:job, job["id"]}, caller)
+        {seed, follower, events}
       end
 
-    for {seed, id, events} <- jobs, do: {seed, events ++ follow(id, List.last(events))}
-  end
-
-  defp follow(id, last) do
-    if last && Koma.Job.Lifecycle.terminal?(last.type) do
-      []
-    else
-      receive do
-        {:koma_event, ^id, event} -> [event | follow(id, event)]
-      after
-        200_000 -> raise "#{id} did not end"
-      end
-    end
+    for {seed, follower, events} <- jobs, do: {seed, events ++ heard(follower, 200_000)}
   end
 
   defp nothing_left(dir) do

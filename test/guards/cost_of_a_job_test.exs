@@ -76,11 +76,9 @@ defmodule Koma.Guards.CostOfAJobTest do
 
   defp told(id, seen) do
     receive do
-      {:koma_event, ^id, %{type: "completed", json: json}} ->
-        [{:event, "completed", json} | seen]
-
-      {:koma_event, ^id, %{type: type, json: json}} ->
-        told(id, [{:event, type, json} | seen])
+      {:koma_events, ^id, events} ->
+        seen = Enum.reduce(events, seen, &[{:event, &1.type, &1.json} | &2])
+        if match?([{:event, "completed", _json} | _], seen), do: seen, else: told(id, seen)
 
       {:koma_preview, ^id, %{step: step, texts: {_subject, _header, payload}}} ->
         told(id, [{:preview, step, payload} | seen])

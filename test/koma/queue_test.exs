@@ -91,7 +91,7 @@ defmodule Koma.QueueTest do
       assert %{data: %{"position" => ^position}} = await_event(id, "queued")
     end
 
-    refute_receive {:koma_event, ^id, %{type: "queued"}}, 200
+    refute_receive {:koma_events, ^id, _events}, 200
     :ok = Koma.cancel(hd(blockers), %Caller{})
     await_event(id, "completed")
     events = Jobs.events(id, 0)

@@ -125,9 +125,9 @@ defmodule Koma.CoreCase do
   end
 
   @doc "Begins to follow: the follower, and the events that there are."
-  @spec follow(Follower.subject()) :: {Follower.t(), [Koma.Job.Event.t()]}
-  def follow(subject) do
-    {:ok, follower, _map, events, _previews} = Follower.start(subject, 0, %Caller{})
+  @spec follow(Follower.subject(), Caller.t()) :: {Follower.t(), [Koma.Job.Event.t()]}
+  def follow(subject, caller \\ %Caller{}) do
+    {:ok, follower, _map, events, _previews} = Follower.start(subject, 0, caller)
     {follower, events}
   end
 
@@ -137,7 +137,7 @@ defmodule Koma.CoreCase do
 
   def heard(%Follower{subject: {_kind, id}} = follower, timeout) do
     receive do
-      {kind, ^id, _event} = message when kind in [:koma_event, :koma_pipeline_event] ->
+      {kind, ^id, _told} = message when kind in [:koma_events, :koma_pipeline_event] ->
         {:events, events, follower} = Follower.handle(follower, message)
         events ++ heard(follower, timeout)
     after
@@ -149,10 +149,18 @@ defmodule Koma.CoreCase do
   @spec await_event(String.t(), String.t()) :: Koma.Job.Event.t()
   def await_event(id, type) do
     receive do
-      {:koma_event, ^id, %{type: ^type} = event} -> event
+      {:koma_events, ^id, events} ->
+        Enum.drop_while(events, &(&1.type != type)) |> first(id, type)
     after
       20_000 -> raise "no #{type} of #{id}: #{inspect(Koma.job(id, %Caller{}))}"
     end
+  end
+
+  defp first([], id, type), do: await_event(id, type)
+
+  defp first([event | told_with_it], id, _type) do
+    if told_with_it != [], do: send(self(), {:koma_events, id, told_with_it})
+    event
   end
 
   @doc "Follows a job and waits until it has made a step."

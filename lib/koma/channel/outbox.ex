@@ -45,10 +45,10 @@ defmodule Koma.Channel.Outbox do
     %__MODULE__{outbox | previews: Map.put(outbox.previews, key, preview)}
   end
 
-  @doc "One push has been written."
-  @spec written(t) :: t
-  def written(%__MODULE__{in_flight: n} = outbox) when n > 0 do
-    %__MODULE__{outbox | in_flight: n - 1}
+  @doc "So many pushes have been written."
+  @spec written(t, pos_integer) :: t
+  def written(%__MODULE__{in_flight: n} = outbox, count) when count in 1..n do
+    %__MODULE__{outbox | in_flight: n - count}
   end
 
   @doc "Whether every event has been taken; a preview that waits does not count."

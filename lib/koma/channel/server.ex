@@ -82,8 +82,8 @@ defmodule Koma.Channel.Server do
     {:noreply, Telemetry.span(:channel, fn -> answer(state, message, size) end)}
   end
 
-  def handle_info(:koma_written, %__MODULE__{} = state) do
-    {:noreply, flush(%__MODULE__{state | outbox: Outbox.written(state.outbox)})}
+  def handle_info({:koma_written, count}, %__MODULE__{} = state) do
+    {:noreply, flush(%__MODULE__{state | outbox: Outbox.written(state.outbox, count)})}
   end
 
   def handle_info(:koma_settle, state), do: {:noreply, flush(%__MODULE__{state | settling: true})}
@@ -122,7 +122,7 @@ defmodule Koma.Channel.Server do
 
   defp flush(%__MODULE__{} = state) do
     {ready, outbox} = Outbox.take(state.outbox)
-    Enum.each(ready, &tell(state, {:push, frame(state, &1)}))
+    if ready != [], do: tell(state, {:push, Enum.map(ready, &frame(state, &1))})
     settled(%__MODULE__{state | outbox: outbox})
   end
 

@@ -82,8 +82,11 @@ defmodule Koma.Cluster.Watch do
     {:noreply, seen(watch, message)}
   end
 
-  defp seen(watch, {_kind, _id, %Event{seq: seq}}), do: %{watch | seq: max(watch.seq, seq)}
+  defp seen(watch, {:koma_events, _id, events}), do: Enum.reduce(events, watch, &known/2)
+  defp seen(watch, {:koma_pipeline_event, _id, event}), do: known(event, watch)
   defp seen(watch, _preview), do: watch
+
+  defp known(%Event{seq: seq}, watch), do: %{watch | seq: max(watch.seq, seq)}
 
   defp follow(watch, owner) do
     ref = make_ref()
@@ -99,9 +102,7 @@ defmodule Koma.Cluster.Watch do
     end
   end
 
-  defp seen_all(watch, answer) do
-    Enum.reduce(elem(answer, 2), watch, &seen(&2, {:event, watch.id, &1}))
-  end
+  defp seen_all(watch, answer), do: Enum.reduce(elem(answer, 2), watch, &known/2)
 
   # The follower knows the number of what it saw last; what came meanwhile is passed on.
   defp again(watch) do
@@ -113,7 +114,7 @@ defmodule Koma.Cluster.Watch do
   end
 
   defp resumed(_watch, {:ok, answer, watch}) do
-    for event <- elem(answer, 2), do: send(watch.follower, {kind(watch), watch.id, event})
+    pass_on(watch, elem(answer, 2))
     watch
   end
 
@@ -124,8 +125,11 @@ defmodule Koma.Cluster.Watch do
     watch
   end
 
-  defp kind(%{facade: Koma}), do: :koma_event
-  defp kind(_pipelines), do: :koma_pipeline_event
+  defp pass_on(%{facade: Koma} = watch, events),
+    do: send(watch.follower, {:koma_events, watch.id, events})
+
+  defp pass_on(watch, events),
+    do: Enum.each(events, &send(watch.follower, {:koma_pipeline_event, watch.id, &1}))
 
   @doc "Runs on the owner: follows, and passes everything on."
   @spec relay(watch :: pid, reference, facade, {String.t(), non_neg_integer, Caller.t()}) :: :ok

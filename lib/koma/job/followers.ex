@@ -44,22 +44,25 @@ defmodule Koma.Job.Followers do
   @spec any?(String.t()) :: boolean
   def any?(id), do: pids(id) != []
 
-  @doc "Tells everybody of a stored event."
-  @spec tell(String.t(), Event.t()) :: :ok
-  def tell(id, %Event{seq: seq} = event) do
-    tell_all(pids(id, :events), id, event)
-    if Lifecycle.terminal?(event.type), do: tell_end(id, event)
-    Registry.put_meta(__MODULE__, {:told, id}, seq)
+  @doc "Tells everybody of stored events, oldest first: what happened at once is told at once."
+  @spec tell(String.t(), [Event.t()]) :: :ok
+  def tell(_id, []), do: :ok
+
+  def tell(id, events) do
+    %Event{} = last = List.last(events)
+    tell_all(pids(id, :events), id, events)
+    if Lifecycle.terminal?(last.type), do: tell_end(id, last)
+    Registry.put_meta(__MODULE__, {:told, id}, last.seq)
   end
 
-  defp tell_all([], _id, _event), do: :ok
+  defp tell_all([], _id, _events), do: :ok
 
-  defp tell_all(pids, id, event) do
-    message = {:koma_event, id, Event.encode(event, id)}
+  defp tell_all(pids, id, events) do
+    message = {:koma_events, id, Enum.map(events, &Event.encode(&1, id))}
     Enum.each(pids, &send(&1, message))
   end
 
-  defp tell_end(id, event), do: Enum.each(pids(id, :end), &send(&1, {:koma_event, id, event}))
+  defp tell_end(id, event), do: Enum.each(pids(id, :end), &send(&1, {:koma_events, id, [event]}))
 
   @doc "The number of the last event that was told; nil when none was by this BEAM."
   @spec told(String.t()) :: pos_integer | nil
@@ -104,11 +107,11 @@ defmodule Koma.Job.Followers do
     Enum.each(pids, &send(&1, message))
   end
 
-  @doc "Takes the events up to `seq` out of the calling process's mailbox: it knows them."
+  @doc "Takes what begins with an event up to `seq` out of the calling process's mailbox: it is known."
   @spec skip(String.t(), non_neg_integer) :: :ok
   def skip(id, seq) do
     receive do
-      {:koma_event, ^id, %Event{seq: known}} when known <= seq -> skip(id, seq)
+      {:koma_events, ^id, [%Event{seq: known} | _told_with_it]} when known <= seq -> skip(id, seq)
     after
       0 -> :ok
     end
@@ -118,7 +121,7 @@ defmodule Koma.Job.Followers do
   @spec forget(String.t()) :: :ok
   def forget(id) do
     receive do
-      {:koma_event, ^id, _event} -> forget(id)
+      {:koma_events, ^id, _events} -> forget(id)
       {:koma_preview, ^id, _preview} -> forget(id)
     after
       0 -> :ok

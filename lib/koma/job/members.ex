@@ -143,18 +143,16 @@ defmodule Koma.Job.Members do
   """
   @spec store([{Record.t(), Event.t()}, ...]) :: :ok
   def store(happened) do
-    happened
-    |> Enum.zip(Store.Jobs.append(happened))
-    |> Enum.each(fn {told, outcome} -> stored(told, outcome) end)
-  end
+    {%Record{id: id} = record, _event} = List.last(happened)
+    outcomes = Store.Jobs.append(happened)
+    Followers.tell(id, for({{_record, event}, :ok} <- Enum.zip(happened, outcomes), do: event))
 
-  defp stored({%Record{id: id} = record, event}, :ok) do
-    Followers.tell(id, event)
-    if Record.ended?(record), do: Followers.ended(id)
+    case List.last(outcomes) do
+      :ok -> if Record.ended?(record), do: Followers.ended(id), else: :ok
+      :later -> :ok
+      :fenced -> send(self(), {:fenced, id}) && :ok
+    end
   end
-
-  defp stored(_event, :later), do: :ok
-  defp stored({%Record{id: id}, _event}, :fenced), do: send(self(), {:fenced, id})
 
   # A job that joined late, or after a restart, may have more attempts behind it than the run.
   defp renumber(%{"attempt" => attempt} = data, "started", record) do
@@ -170,7 +168,7 @@ defmodule Koma.Job.Members do
   # The process before this one, or the store, may have died between storing and telling.
   defp tell_untold(id) do
     told = Followers.told(id)
-    if told, do: Enum.each(Store.Jobs.events(id, told), &Followers.tell(id, &1))
+    if told, do: Followers.tell(id, Store.Jobs.events(id, told))
   end
 
   defp start_deadline(%Record{deadline_ms: nil}), do: :ok

@@ -22,6 +22,8 @@ defmodule Koma.Job.Server do
 
   # Each writes events of its own, so they are bounded; one more begins another run.
   @max_members 64
+  # Longer than most steps; of those that wait in a long queue each is some kilobytes less.
+  @hibernate_after_ms 1_000
   # Messages of the model node that are stored together: a stream of them is told all the same.
   @at_once 64
 
@@ -39,7 +41,8 @@ defmodule Koma.Job.Server do
   @spec start_link({Record.t(), GenServer.name(), submitter :: pid | nil, open: boolean}) ::
           GenServer.on_start()
   def start_link({%Record{} = record, name, submitter, options}) do
-    GenServer.start_link(__MODULE__, {record, submitter, options}, name: name)
+    arguments = {record, submitter, options}
+    GenServer.start_link(__MODULE__, arguments, name: name, hibernate_after: @hibernate_after_ms)
   end
 
   @doc "A stored job takes part in the run, if it may."

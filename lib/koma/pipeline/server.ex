@@ -140,8 +140,9 @@ defmodule Koma.Pipeline.Server do
   @impl true
   def handle_info(:advance, state), do: advance(%__MODULE__{state | timer: nil})
 
-  def handle_info({:koma_event, job, event}, state) when is_map_key(state.jobs, job) do
-    state |> job_event(state.jobs[job], job, event) |> advance()
+  def handle_info({:koma_events, job, events}, state) when is_map_key(state.jobs, job) do
+    name = state.jobs[job]
+    events |> Enum.reduce(state, &job_event(&2, name, job, &1)) |> advance()
   end
 
   def handle_info({:koma_preview, job, preview}, state) when is_map_key(state.jobs, job) do
@@ -297,7 +298,16 @@ defmodule Koma.Pipeline.Server do
     end
   end
 
-  defp job_event(state, name, job, %Event{type: type} = event) do
+  # A process of the gateway that died may have left an event that is told twice, or a gap.
+  defp job_event(state, name, job, %Event{seq: seq} = event) do
+    case seq - state.record.stages[name].job_seq do
+      1 -> next_job_event(state, name, job, event)
+      later when later > 1 -> follow(state, name, job)
+      _known -> state
+    end
+  end
+
+  defp next_job_event(state, name, job, %Event{type: type} = event) do
     data = %{"stage" => name, "event" => type, "job" => job}
     state = emit(state, "stage", Map.put(data, "payload", Event.payload(event, job)))
 

@@ -301,9 +301,9 @@ defmodule Koma.Socket.Connection do
     {[frame], connection |> put(name, topic) |> waiting(-1, -size)}
   end
 
-  defp channel(connection, name, {:push, frame}) do
-    :ok = Channel.written(connection.topics[name].channel)
-    {[frame], connection}
+  defp channel(connection, name, {:push, frames}) do
+    :ok = Channel.written(connection.topics[name].channel, length(frames))
+    {frames, connection}
   end
 
   defp channel(%__MODULE__{unsettled: unsettled} = connection, name, :settled) do

@@ -111,7 +111,7 @@ defmodule Koma.Socket.Handler do
   def websocket_info({:koma_channel, _channel, what} = message, connection) do
     {commands, connection} = told(message, connection, @told_at_once)
 
-    if match?({:push, _frame}, what),
+    if match?({:push, _frames}, what),
       do: {commands, stay_awake(connection)},
       else: rest({commands, connection})
   end

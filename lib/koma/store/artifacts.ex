@@ -1,7 +1,7 @@
 defmodule Koma.Store.Artifacts do
   @moduledoc """
   Files named by the SHA-256 of their bytes: `artifacts/ab/abcd…`, beside it `abcd….type` with the
-  media type.
+  media type where the bytes do not tell it (`Koma.Store.MediaType`).
 
   A file is written under a temporary name, hashed as it is written, synced, and renamed, so
   whatever has its final name is whole. The same bytes are stored once. The bytes themselves
@@ -86,7 +86,7 @@ defmodule Koma.Store.Artifacts do
       with :ok <- synced,
            :ok <- same(id, expected),
            media_type = MediaType.sniff(writer.head, writer.media_type),
-           {:ok, artifact, status} <- place(writer.path, id, media_type) do
+           {:ok, artifact, status} <- place(writer.path, id, media_type, writer.head) do
         own(artifact, status, writer.key)
       end
 
@@ -116,9 +116,9 @@ defmodule Koma.Store.Artifacts do
   """
   @spec adopt(Path.t(), String.t(), String.t()) :: {:ok, artifact} | {:error, Error.t()}
   def adopt(path, media_type, sha256) do
-    with {:ok, id} <- digest(path),
+    with {:ok, id, head} <- digest(path),
          :ok <- same(id, sha256),
-         {:ok, artifact, _new} <- place(path, id, media_type) do
+         {:ok, artifact, _new} <- place(path, id, media_type, head) do
       {:ok, artifact}
     end
   end
@@ -129,10 +129,24 @@ defmodule Koma.Store.Artifacts do
     with true <- id?(id),
          path = path(id),
          {:ok, %File.Stat{size: bytes}} <- File.stat(path),
-         {:ok, media_type} <- File.read(path <> ".type") do
+         media_type when media_type != nil <- media_type(path) do
       {:ok, %{id: id, path: path, media_type: media_type, bytes: bytes}}
     else
       _absent -> {:error, not_found(id)}
+    end
+  end
+
+  defp media_type(path) do
+    case File.read(path <> ".type") do
+      {:ok, media_type} -> media_type
+      {:error, _the_bytes_tell} -> path |> beginning() |> MediaType.sniff(nil)
+    end
+  end
+
+  defp beginning(path) do
+    case File.open(path, [:read, :raw], &:file.read(&1, MediaType.needed())) do
+      {:ok, {:ok, bytes}} -> bytes
+      _empty_or_gone -> ""
     end
   end
 
@@ -207,8 +221,8 @@ defmodule Koma.Store.Artifacts do
 
   # Both files are whole before they get their names, the type first: a file with a final name
   # always has its type, and two processes that store the same bytes write the same.
-  defp place(from, id, media_type) do
-    with {:ok, artifact, status} <- move(from, id, media_type) do
+  defp place(from, id, media_type, head) do
+    with {:ok, artifact, status} <- move(from, id, to_note(media_type, head)) do
       metadata = %{id: id, media_type: artifact.media_type, status: status}
       Telemetry.execute([:koma, :artifact, :stored], %{bytes: artifact.bytes}, metadata)
       {:ok, artifact, status}
@@ -227,23 +241,33 @@ defmodule Koma.Store.Artifacts do
     end
   end
 
-  # Touched, as a model node may have written its file long ago.
-  defp name(from, to, media_type) do
-    type = from <> ".type"
-
-    result =
-      with :ok <- File.touch(from),
-           :ok <- File.mkdir_p(Path.dirname(to)),
-           :ok <- File.write(type, media_type, [:sync]),
-           :ok <- File.rename(type, to <> ".type"),
-           :ok <- File.rename(from, to),
-           do: Folder.sync(Path.dirname(to))
-
-    _renamed = File.rm(type)
-    result
+  defp to_note(media_type, head) do
+    if MediaType.sniff(head, nil) == media_type, do: nil, else: media_type
   end
 
-  # Hashes a file chunk by chunk and syncs it.
+  # Touched, as a model node may have written its file long ago.
+  defp name(from, to, media_type) do
+    with :ok <- File.touch(from),
+         :ok <- File.mkdir_p(Path.dirname(to)),
+         :ok <- name_type(from <> ".type", to <> ".type", media_type),
+         :ok <- File.rename(from, to),
+         do: Folder.sync(Path.dirname(to))
+  end
+
+  defp name_type(_from, _to, nil), do: :ok
+
+  defp name_type(from, to, media_type) do
+    with :ok <- File.write(from, media_type, [:sync]),
+         :ok <- File.rename(from, to) do
+      :ok
+    else
+      {:error, reason} ->
+        _partly_written = File.rm(from)
+        {:error, reason}
+    end
+  end
+
+  # Hashes a file chunk by chunk and syncs it; also returns how it begins.
   defp digest(path) do
     case :file.open(path, [:read, :raw, :binary]) do
       {:ok, file} ->
@@ -253,7 +277,7 @@ defmodule Koma.Store.Artifacts do
 
         with :ok <- to_disk(synced),
              {:ok, hash} <- hash,
-             do: {:ok, Base.encode16(hash, case: :lower)}
+             do: {:ok, Base.encode16(hash, case: :lower), beginning(path)}
 
       {:error, reason} ->
         {:error, Error.new("model_failed", "The model node's output is not there: #{reason}")}

@@ -11,7 +11,7 @@ defmodule Koma.Store.MediaType do
   def needed, do: 64
 
   @doc "The media type of `bytes` (a file's beginning), or `claimed` where they do not tell."
-  @spec sniff(binary, String.t()) :: String.t()
+  @spec sniff(binary, claimed) :: String.t() | claimed when claimed: String.t() | nil
   def sniff(<<0x89, "PNG\r\n", 0x1A, "\n", _::binary>>, _claimed), do: "image/png"
   def sniff(<<0xFF, 0xD8, 0xFF, _::binary>>, _claimed), do: "image/jpeg"
   def sniff(<<"GIF8", v, "a", _::binary>>, _claimed) when v in '79', do: "image/gif"

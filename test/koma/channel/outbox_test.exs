@@ -14,9 +14,9 @@ defmodule Koma.Channel.OutboxTest do
     assert length(taken) == Outbox.window()
     assert {[], ^outbox} = Outbox.take(outbox)
 
-    {[{:event, {"e", json}}], outbox} = outbox |> Outbox.written() |> Outbox.take()
+    {[{:event, {"e", json}}], outbox} = outbox |> Outbox.written(1) |> Outbox.take()
     assert json == "#{Outbox.window() + 1}"
-    assert {[_last], _outbox} = outbox |> Outbox.written() |> Outbox.take()
+    assert {[_last], _outbox} = outbox |> Outbox.written(1) |> Outbox.take()
   end
 
   test "a slow reader gets the latest preview of each key and none in between" do
@@ -29,8 +29,8 @@ defmodule Koma.Channel.OutboxTest do
     assert map_size(waiting.previews) == 2
     assert {[], waiting} = Outbox.take(waiting)
 
-    {first, waiting} = waiting |> Outbox.written() |> Outbox.take()
-    {second, _empty} = waiting |> Outbox.written() |> Outbox.take()
+    {first, waiting} = waiting |> Outbox.written(1) |> Outbox.take()
+    {second, _empty} = waiting |> Outbox.written(1) |> Outbox.take()
 
     steps = for {:preview, preview} <- first ++ second, do: preview.preview
     assert Enum.sort(steps) == [a: 50, b: 50]
@@ -60,7 +60,10 @@ defmodule Koma.Channel.OutboxTest do
   end
 
   defp act({:written, _n}, {sent, %Outbox{in_flight: 0} = outbox}), do: {sent, outbox}
-  defp act({:written, _n}, {sent, outbox}), do: take(sent, Outbox.written(outbox))
+
+  defp act({:written, n}, {sent, outbox}),
+    do: take(sent, Outbox.written(outbox, rem(n, outbox.in_flight) + 1))
+
   defp act({:event, n}, {sent, outbox}), do: take(sent, Outbox.put(outbox, {:event, "e", "#{n}"}))
 
   defp act({:preview, n}, {sent, outbox}) do
@@ -76,7 +79,7 @@ defmodule Koma.Channel.OutboxTest do
   defp drain(%Outbox{in_flight: 0} = outbox, sent), do: {sent, outbox}
 
   defp drain(outbox, sent) do
-    {taken, outbox} = outbox |> Outbox.written() |> Outbox.take()
+    {taken, outbox} = outbox |> Outbox.written(1) |> Outbox.take()
     drain(outbox, sent ++ taken)
   end
 end

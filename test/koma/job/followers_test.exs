@@ -12,8 +12,8 @@ defmodule Koma.Job.FollowersTest do
   test "who waits for the end of a job is told nothing else, and gets it also when it comes late" do
     id = submit!(%{"steps" => 5, "step_ms" => 20, "preview_bytes" => 100})["id"]
     {:ok, _job, [], _preview} = Koma.subscribe(id, :none, %Caller{})
-    assert_receive {:koma_event, ^id, %Event{type: "completed"}}, 20_000
-    refute_received {:koma_event, ^id, _other}
+    assert_receive {:koma_events, ^id, [%Event{type: "completed"}]}, 20_000
+    refute_received {:koma_events, ^id, _others}
     refute_received {:koma_preview, ^id, _preview}
     assert {:ok, %{"state" => "completed"}, [], nil} = Koma.subscribe(id, :none, %Caller{})
   end

@@ -113,7 +113,7 @@ defmodule Koma.Job.SubmitTest do
     {:ok, _job, early, _preview} = Koma.subscribe(id, 0, %Caller{})
     progress = await_event(id, "progress")
     assert Koma.unsubscribe(id) == :ok
-    refute_receive {:koma_event, _, _}, 50
+    refute_receive {:koma_events, _, _}, 50
     {:ok, _job, missed, _preview} = Koma.subscribe(id, progress.seq, %Caller{})
     await_event(id, "completed")
     all = Jobs.events(id, 0)

@@ -100,6 +100,22 @@ defmodule Koma.Store.ArtifactsTest do
              Artifacts.adopt(path, "text/plain", sha256("result"))
   end
 
+  test "a media type is noted where the bytes do not tell it, and found either way", %{path: path} do
+    png = <<0x89, "PNG\r\n", 0x1A, "\n", "image">>
+
+    for {bytes, media_type, noted?} <- [
+          {png, "image/png", false},
+          {png <> "!", "application/x-other", true},
+          {"text", "text/plain", true}
+        ] do
+      File.write!(path, bytes)
+      {:ok, artifact} = Artifacts.adopt(path, media_type, sha256(bytes))
+      assert artifact.media_type == media_type
+      assert Artifacts.fetch(artifact.id) == {:ok, artifact}
+      assert File.exists?(artifact.path <> ".type") == noted?
+    end
+  end
+
   test "only digests are ids: no path leaves the store" do
     for id <- [
           "../../etc/passwd",

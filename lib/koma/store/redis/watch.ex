@@ -54,7 +54,7 @@ defmodule Koma.Store.Redis.Watch do
   end
 
   defp tell(id, _seq, {:ok, record, events}) do
-    Enum.each(events, &Followers.tell(id, &1))
+    Followers.tell(id, events)
     if Record.ended?(record), do: forget(id), else: record.seq
   end
 

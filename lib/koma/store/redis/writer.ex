@@ -322,7 +322,7 @@ defmodule Koma.Store.Redis.Writer do
   end
 
   defp tell(id, entry) do
-    Followers.tell(id, entry.event)
+    Followers.tell(id, [entry.event])
     if entry.kind == :finish, do: Followers.ended(id)
     :ok
   end
