@@ -11,5 +11,5 @@
 [
   %{name: "smolvlm2", family: "smolvlm2", checkpoint: "emoji", count: 1, slots: 8},
   %{name: "amused", family: "amused", checkpoint: "emoji", count: 1, slots: 8},
-  %{name: "ltx_video", family: "ltx_video", checkpoint: "emoji", count: 1, slots: 4}
+  %{name: "ltx_video", family: "ltx_video", checkpoint: "emoji", count: 1, slots: 8}
 ]

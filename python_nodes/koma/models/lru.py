@@ -23,10 +23,9 @@ class Lru(Generic[V]):
 
         ``make`` runs outside the lock: two threads may make the same value once, none waits for another's.
         """
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
+        found = self.find(key)
+        if found is not None:
+            return found
         value = make()
         with self._lock:
             self._items[key] = value
@@ -34,6 +33,14 @@ class Lru(Generic[V]):
             while len(self._items) > self._size:
                 self._items.popitem(last=False)
         return value
+
+    def find(self, key: Hashable) -> V | None:
+        """Return the value of ``key`` if it is there."""
+        with self._lock:
+            if key not in self._items:
+                return None
+            self._items.move_to_end(key)
+            return self._items[key]
 
     def __len__(self) -> int:
         return len(self._items)

@@ -47,14 +47,17 @@ def start(request: Request, parts: Parts, vision: Vision) -> AnswerState:
     """
     params = request.params
     _check_prompt(params.prompt, parts)
-    sight = vision.look(request)
-    ids = prompt_ids(params.prompt or f"Describe this {sight.kind}.", sight, parts)
-    _check_length(len(ids), params.max_new_tokens, parts)
+    see = vision.look(request)
+    with parts.turns.turn():
+        sight = see()
+        ids = prompt_ids(params.prompt or f"Describe this {sight.kind}.", sight, parts)
+        _check_length(len(ids), params.max_new_tokens, parts)
+        row = _read(ids[:-1], sight, parts)
     seed = seed_of(params)
     return AnswerState(
         request=request,
         total=params.max_new_tokens,
-        row=_read(ids[:-1], sight, parts),
+        row=row,
         last=int(ids[-1]),
         temperature=params.temperature,
         top_p=params.top_p,

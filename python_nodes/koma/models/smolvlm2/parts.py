@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from koma.models.components import load_model, load_part
 from koma.models.device import Placement
+from koma.runtime.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Parts:
     model: Any
     processor: Any
     device: torch.device
+    turns: Turns = field(default_factory=Turns)
+    """Whose turn it is to compute with it: the thread that prepares, or the one that steps"""
 
     @property
     def context(self) -> int:

@@ -44,7 +44,8 @@ class SmolVlm2Runner:
 
     def step(self, states: Sequence[State]) -> None:
         """One forward, one token for each of ``states``."""
-        step.step(self._parts, cast(Sequence[AnswerState], states))
+        with self._parts.turns.turn():
+            step.step(self._parts, cast(Sequence[AnswerState], states))
 
     def text(self, state: State) -> str:
         """The text that became certain in the last step."""

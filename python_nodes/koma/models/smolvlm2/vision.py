@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from koma.errors import KomaError
 from koma.models.lru import Lru
@@ -33,6 +35,17 @@ class Sight:
     """Told beside the answer."""
 
 
+@dataclass(frozen=True)
+class Frames:
+    """The frames that are taken from a video."""
+
+    pixels: Any
+    """As :func:`koma.models.media.video.frames` returns them"""
+    metadata: Any
+    """``VideoMetadata`` of transformers"""
+    meta: Mapping[str, Any]
+
+
 class Vision:
     """Looks at videos and images; what it saw last stays in memory, by digest and sampling."""
 
@@ -40,8 +53,8 @@ class Vision:
         self._parts = parts
         self._sights: Lru[Sight] = Lru(kept)
 
-    def look(self, request: Request) -> Sight:
-        """Decode and encode the input of ``request``.
+    def look(self, request: Request) -> Callable[[], Sight]:
+        """Decode the input of ``request``; what is returned encodes it, unless it was seen before.
 
         Raises:
             KomaError: ``missing_field`` or ``invalid_request`` unless there is exactly one input; errors of
@@ -55,13 +68,21 @@ class Vision:
             raise KomaError("invalid_request", "a video or an image, not both", field="inputs", bound=1)
         [(name, file)] = given.items()
         if name == "image":
-            return self._sights.get(file.sha256, lambda: self._image(file))
+            return self._once(file.sha256, lambda: partial(self._image, images.read(file, "inputs.image")))
         max_frames, fps = request.params.max_frames, request.params.fps
-        return self._sights.get((file.sha256, max_frames, fps), lambda: self._video(file, max_frames, fps))
+        return self._once(
+            (file.sha256, max_frames, fps), lambda: partial(self._video, self._frames(file, max_frames, fps))
+        )
 
-    def _image(self, file: InputFile) -> Sight:
+    def _once(self, key: Hashable, decode: Callable[[], Callable[[], Sight]]) -> Callable[[], Sight]:
+        seen = self._sights.find(key)
+        if seen is not None:
+            return lambda: seen
+        encode = decode()
+        return lambda: self._sights.get(key, encode)
+
+    def _image(self, picture: Image) -> Sight:
         processor = self._parts.processor
-        picture = images.read(file, "inputs.image")
         batch = processor.image_processor(
             images=[[picture]], do_image_splitting=False, return_row_col_info=True, return_tensors="pt"
         )
@@ -69,22 +90,26 @@ class Vision:
         meta = {"width": picture.width, "height": picture.height}
         return Sight(self._features(batch), text, "image", meta)
 
-    def _video(self, file: InputFile, max_frames: int, fps: float) -> Sight:
+    def _frames(self, file: InputFile, max_frames: int, fps: float) -> Frames:
         from transformers.video_utils import VideoMetadata
 
         found = videos.probe(file, "inputs.video")
         metadata = VideoMetadata(
             total_num_frames=found.frames, fps=found.fps, duration=found.frames / found.fps
         )
-        processor = self._parts.processor
-        taken = processor.video_processor.sample_frames(metadata, num_frames=max_frames, fps=fps)
+        processor = self._parts.processor.video_processor
+        taken = processor.sample_frames(metadata, num_frames=max_frames, fps=fps)
         metadata.frames_indices = taken
         pixels = videos.frames(file, [int(index) for index in taken], "inputs.video")
-        batch = processor.video_processor(videos=[pixels], do_sample_frames=False, return_tensors="pt")
-        batch["video_metadata"] = [metadata]
-        text = processor.replace_video_token(batch, 0)
         meta = {"frames": len(taken), "of": found.frames, "seconds": round(found.seconds, 3)}
-        return Sight(self._features(batch), text, "video", meta)
+        return Frames(pixels, metadata, meta)
+
+    def _video(self, frames: Frames) -> Sight:
+        processor = self._parts.processor
+        batch = processor.video_processor(videos=[frames.pixels], do_sample_frames=False, return_tensors="pt")
+        batch["video_metadata"] = [frames.metadata]
+        text = processor.replace_video_token(batch, 0)
+        return Sight(self._features(batch), text, "video", frames.meta)
 
     @torch.inference_mode()
     def _features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
