@@ -107,15 +107,20 @@ defmodule Koma.Job.Followers do
     Enum.each(pids, &send(&1, message))
   end
 
-  @doc "Takes what begins with an event up to `seq` out of the calling process's mailbox: it is known."
+  @doc "Takes the events up to `seq` out of the calling process's mailbox: it knows them."
   @spec skip(String.t(), non_neg_integer) :: :ok
   def skip(id, seq) do
     receive do
-      {:koma_events, ^id, [%Event{seq: known} | _told_with_it]} when known <= seq -> skip(id, seq)
+      {:koma_events, ^id, [%Event{seq: known} | told_with_it]} when known <= seq ->
+        keep(id, Enum.drop_while(told_with_it, &(&1.seq <= seq)))
+        skip(id, seq)
     after
       0 -> :ok
     end
   end
+
+  defp keep(_id, []), do: :ok
+  defp keep(id, events), do: send(self(), {:koma_events, id, events})
 
   @doc "Takes everything about a job out of the calling process's mailbox."
   @spec forget(String.t()) :: :ok

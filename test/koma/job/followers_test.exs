@@ -2,11 +2,20 @@ defmodule Koma.Job.FollowersTest do
   @moduledoc "Who follows gets every event; who waits for the end gets that alone."
   use Koma.CoreCase, async: false
 
-  alias Koma.Job.Event
+  alias Koma.Job.{Event, Followers}
 
   setup %{dir: dir} do
     start_core(dir)
     :ok
+  end
+
+  test "of what was told at once only the events that are known are skipped" do
+    events = for seq <- 1..5, do: %Event{seq: seq, type: "progress", at: 0, data: %{}}
+    for told <- Enum.chunk_every(events, 2), do: send(self(), {:koma_events, "job_x", told})
+    Followers.skip("job_x", 3)
+    assert_received {:koma_events, "job_x", [%Event{seq: 4}]}
+    assert_received {:koma_events, "job_x", [%Event{seq: 5}]}
+    refute_received {:koma_events, "job_x", _known}
   end
 
   test "who waits for the end of a job is told nothing else, and gets it also when it comes late" do
