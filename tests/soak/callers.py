@@ -41,6 +41,7 @@ class Caller:
     def __init__(self, peers: Sequence[Peer], ledger: Ledger) -> None:
         self._ledger = ledger
         self._clients = [Client(peer.url, api_key=KEY, timing=HASTY) for peer in peers]
+        self._http = httpx.AsyncClient(headers={"x-api-key": KEY}, timeout=10)
         self._clip = ""
 
     async def close(self) -> None:
@@ -48,6 +49,7 @@ class Caller:
         for client in self._clients:
             with suppress(ClientError):
                 await client.close()
+        await self._http.aclose()
 
     async def for_ever(self, kind: str) -> None:
         """Ask for jobs of a kind, one after the other; every other one of any peer."""
@@ -111,7 +113,7 @@ class Caller:
         with suppress(ClientError, TimeoutError):
             await self._ask_again(story, clients[-1])
         if not story.work.pipeline:
-            await forget(random.choice(self._clients).url, story.id)
+            await forget(self._http, random.choice(self._clients).url, story.id)
 
     async def _ask_again(self, story: Story, client: Client) -> None:
         """Whoever asks later, and elsewhere, is told the same story with the same end."""
@@ -141,11 +143,10 @@ async def _attach(client: Client, story: Story, after: int = 0) -> JobHandle | P
     return await attach(story.id, after)
 
 
-async def forget(url: str, id: str) -> None:
+async def forget(http: httpx.AsyncClient, url: str, id: str) -> None:
     """Have a job that has ended forgotten, if the peer answers: so nothing piles up that is no leak."""
-    async with httpx.AsyncClient(headers={"x-api-key": KEY}, timeout=10) as http:
-        with suppress(httpx.HTTPError):
-            await http.delete(f"{url}/v1/jobs/{id}", params={"forget": "true"})
+    with suppress(httpx.HTTPError):
+        await http.delete(f"{url}/v1/jobs/{id}", params={"forget": "true"})
 
 
 class Load:

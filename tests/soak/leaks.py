@@ -45,6 +45,8 @@ BOUNDS = {
     "channels": NONE,
     "files under way": NONE,
 }
+HISTORY = "Koma.Dashboard.History"
+"""The table that grows for a quarter of an hour and then no more."""
 MODEL_NODE = Bound(64, 0.1)
 """MiB of the largest process of a family; one that was killed meanwhile begins with less."""
 
@@ -95,7 +97,7 @@ class Meter:
             "ports": _sum(told, "koma_beam_ports"),
             "descriptors": len(os.listdir(f"/proc/{self._peer.pid}/fd")),
             "ETS tables": _sum(told, "koma_beam_tables"),
-            "ETS entries": _sum(told, "koma_beam_table_entries"),
+            "ETS entries": sum(size for name, size in self.tables.items() if name != HISTORY),
             "BEAM, MiB": told["koma_beam_memory_bytes"]["total"] / MIB,
             "cached results": _sum(told, "koma_cache_results"),
             "jobs": _sum(told, "koma_jobs"),
@@ -108,8 +110,7 @@ class Meter:
     async def _forget_all(self) -> None:
         async with httpx.AsyncClient(headers={"x-api-key": KEY}, timeout=30) as http:
             while ended := [job["id"] for job in await self._ended(http)]:
-                for id in ended:
-                    await forget(self._peer.url, id)
+                await asyncio.gather(*(forget(http, self._peer.url, id) for id in ended))
 
     async def _ended(self, http: httpx.AsyncClient) -> list[dict[str, str]]:
         jobs = (await http.get(f"{self._peer.url}/v1/jobs")).raise_for_status().json()

@@ -27,8 +27,7 @@ defmodule Koma.Pipeline.Files do
   @spec prepare() :: :ok
   def prepare do
     File.mkdir_p!(folder())
-    for half <- Path.wildcard(Path.join(folder(), "*.new")), do: File.rm(half)
-    :ok
+    folder() |> Path.join("*.new") |> Path.wildcard() |> Enum.each(&File.rm/1)
   end
 
   @doc "Stores an accepted pipeline; on `:ok` it is on disk. What has its final name is whole."
