@@ -1,6 +1,6 @@
 """The engine of a model node: in-flight batching. Jobs join and leave between any two forwards.
 
-    submit → slot → prepare (threads) → step, step, … (the caller's thread, batched by key) → finish (thread)
+    submit → slot → prepare (thread) → step, step, … (the caller's thread, batched by key) → finish (thread)
     → done
 
 Whatever goes wrong with one job ends that job alone; see :mod:`koma.runtime.failures`.
@@ -29,8 +29,6 @@ from koma.runtime.roster import Emit, Roster
 from koma.runtime.runner import Runner
 from koma.runtime.workers import Activity, Worker
 
-PREPARERS = 2
-"""The input of one job is read while another one is encoded."""
 PREVIEW_INTERVAL_S = 0.1
 """Least time between two previews of one job: ten pictures a second look like a film."""
 STATS_BUSY_S, STATS_IDLE_S = 1.0, 10.0
@@ -66,7 +64,7 @@ class Engine:
         self._pace = Pace()
         self._preview_pace = PreviewPace()
         self._activity = Activity()
-        self._preparer = Worker("prepare", self._prepare, PREPARERS)
+        self._preparer = Worker("prepare", self._prepare)
         self._finisher = Worker("finish", self._finish)
         self._previewer: Worker[tuple[Job, int, Callable[[], contract.Preview]]] = Worker(
             "preview", self._picture
