@@ -122,10 +122,14 @@ def test_a_step_that_holds_the_interpreter_silences_the_node_until_it_is_killed(
         node.send(submit("hung", tmp_path, fail="hang_gil"))
         node.wait_for(Accepted)
         with pytest.raises(AssertionError, match="said nothing"):
-            for number in range(1, 1000):
-                node.send(Ping(number))
-                node.wait_for(Pong)
-                time.sleep(0.005)
+            _ping(node)
+
+
+def _ping(node: NodeProcess) -> None:
+    for number in range(1, 1000):
+        node.send(Ping(number))
+        node.wait_for(Pong)
+        time.sleep(0.005)
 
 
 def test_jobs_of_a_node_share_forwards_and_join_in_flight(node: NodeProcess, tmp_path: Path) -> None:
