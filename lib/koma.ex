@@ -51,8 +51,8 @@ defmodule Koma do
   `{:koma_events, id, [%Koma.Job.Event{}]}` for all later events, in order, and
   `{:koma_preview, id, %Koma.Job.Preview{}}`, which may be left out for a process with a long
   mailbox. Where a process of the gateway dies meanwhile, an event may come twice or after a gap;
-  `Koma.Follower` makes one story of that. Who gives `:none` for a number waits for the end only: of a job of this gateway nothing
-  else comes.
+  `Koma.Follower` makes one story of that. Who gives `:none` for a number waits for the end only:
+  of a job of this gateway nothing else comes.
   """
   @spec subscribe(String.t(), non_neg_integer | :none, Caller.t()) ::
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}

@@ -117,7 +117,7 @@ defmodule Koma.CoreCase do
   @spec await_pipeline(String.t()) :: [Koma.Job.Event.t()]
   def await_pipeline(id), do: hear({:pipeline, id}, 50_000)
 
-  @doc "All events of a job or pipeline, each once, as `Koma.Follower` tells them; `follow/1` and `heard/3`."
+  @doc "All events of a job or pipeline, each once, as `Koma.Follower` tells them."
   @spec hear(Follower.subject(), timeout) :: [Koma.Job.Event.t()]
   def hear(subject, timeout) do
     {follower, events} = follow(subject)
