@@ -4,7 +4,7 @@ defmodule Koma.Soak.OverloadTest do
   @moduletag :soak
   @moduletag timeout: 600_000
 
-  alias Koma.{Storm, Telemetry}
+  alias Koma.{Crowd, Storm, Telemetry}
 
   @run_ms 60_000
   @callers 32
@@ -25,23 +25,33 @@ defmodule Koma.Soak.OverloadTest do
     told = told()
     for n <- 1..100, do: n |> rem(4) |> alone()
     {unloaded, _waits, _depth} = taken(told)
-    _warm = measure(port, 10_000)
+    crowd = Crowd.start()
+    _warm = measure(crowd, port, 10_000)
     taken(told)
     before = memory()
-    answers = measure(port, Storm.scaled(@run_ms))
+    answers = measure(crowd, port, Storm.scaled(@run_ms))
     grown = div(memory() - before, 1_000_000)
     {runs, waits, depth} = taken(told)
-    by = Enum.group_by(answers, fn {how, answer, _us} -> {how, answer} end, &elem(&1, 2))
 
-    IO.puts("\n#{length(answers)} submits; memory grew by #{grown} MB")
+    by =
+      for {how, told} <- answers, {accepted?, us} <- told, reduce: %{} do
+        by -> Map.update(by, {how, accepted?}, [us], &[us | &1])
+      end
+
+    IO.puts(
+      "\n#{by |> Map.values() |> Enum.concat() |> length()} submits; memory grew by #{grown} MB"
+    )
+
     IO.puts("unloaded, ms: #{quantiles(unloaded)}; at most #{depth} waited")
     IO.puts("loaded, ms, less the wait: #{quantiles(runs)}; the wait: #{quantiles(waits)}")
 
-    for {{how, answer}, us} <- Enum.sort(by),
-        do: IO.puts("#{how} #{answer}, ms: #{quantiles(for each <- us, do: each / 1000)}")
+    for {{how, accepted?}, us} <- Enum.sort(by) do
+      answer = if accepted?, do: "accepted", else: "refused"
+      IO.puts("#{how} #{answer}, ms: #{quantiles(for each <- us, do: each / 1000)}")
+    end
 
-    assert length(by[{:façade, :refused}]) > length(by[{:façade, :accepted}])
-    for how <- [:façade, :socket], do: assert(at(by[{how, :refused}], 0.99) < 10_000)
+    assert length(by[{:façade, false}]) > length(by[{:façade, true}])
+    for how <- [:façade, :socket], do: assert(at(by[{how, false}], 0.99) < 10_000)
     assert at(runs, 0.99) <= 2 * at(unloaded, 0.99)
     # Keys below their share get in beyond the limit.
     assert depth <= 2 * @queue_limit
@@ -86,37 +96,21 @@ defmodule Koma.Soak.OverloadTest do
     :erlang.memory(:total)
   end
 
-  defp measure(port, ms) do
+  # Half of them over sockets, to the last byte, from a process of their own; half ask the façade.
+  defp measure(crowd, port, ms) do
     until = System.monotonic_time(:millisecond) + ms
+    half = div(@callers, 2)
 
-    1..@callers
-    |> Enum.map(fn n -> Task.async(fn -> caller(port, n, until) end) end)
-    |> Task.await_many(ms + 60_000)
-    |> List.flatten()
+    inside =
+      for n <- 1..half, do: Task.async(fn -> inside(%Caller{key: "key#{rem(n, 4)}"}, until) end)
+
+    over = Crowd.submit(crowd, port, request(), half, @every_ms, ms)
+    inside = inside |> Task.await_many(ms + 60_000) |> Enum.concat()
+    %{façade: inside, socket: over}
   end
 
-  # Half of them over sockets, to the last byte; half ask the façade.
-  defp caller(port, n, until) when rem(n, 2) == 0 do
-    socket = connect(port)
-    join!(socket, "jobs")
-    ask = fn request -> ask(socket, "jobs", "submit", request)["status"] == "ok" end
-    loop(:socket, ask, until, [])
-  end
-
-  defp caller(_port, n, until) do
-    caller = %Caller{key: "key#{rem(n, 4)}"}
-    loop(:façade, &match?({:ok, _job}, Koma.submit(&1, caller)), until, [])
-  end
-
-  defp loop(how, ask, until, answers) do
-    if System.monotonic_time(:millisecond) > until do
-      answers
-    else
-      {us, accepted?} = :timer.tc(fn -> ask.(request()) end)
-      # Callers do not ask all at the same moment.
-      Process.sleep(max(:rand.uniform(2 * @every_ms) - div(us, 1_000), 0))
-      loop(how, ask, until, [{how, if(accepted?, do: :accepted, else: :refused), us} | answers])
-    end
+  defp inside(caller, until) do
+    Crowd.repeat(fn -> match?({:ok, _job}, Koma.submit(request(), caller)) end, @every_ms, until)
   end
 
   defp request, do: %{"task" => "toy.run", "params" => @params, "on_disconnect" => "keep"}
