@@ -68,13 +68,13 @@ defmodule Koma.QueueTest do
   end
 
   test "much work is refused before many jobs are: costs are learned from what ran", %{dir: dir} do
-    start_core(dir, models: [toy(%{slots: 1})], queue_budget_ms: 600)
-    slow = %{"steps" => 32, "step_ms" => 10}
+    start_core(dir, models: [toy(%{slots: 1})], queue_budget_ms: 2_000)
+    slow = %{"steps" => 40, "step_ms" => 30}
     await_end(submit!(slow)["id"])
     await_end(submit!(%{"steps" => 1})["id"])
     block()
     assert {:ok, _job} = submit_as(nil, slow)
-    assert {:error, %{code: "overloaded", bound: 600} = error} = submit_as(nil, slow)
+    assert {:error, %{code: "overloaded", bound: 2_000} = error} = submit_as(nil, slow)
     assert error.message =~ "full of work"
     assert error.retry_after_ms >= 1
     for _ <- 1..5, do: assert({:ok, _job} = submit_as(nil, %{"steps" => 1}))
