@@ -178,6 +178,16 @@ defmodule Koma.AttacksTest do
     end
   end
 
+  test "one HTTP/2 connection has no more than a hundred requests at a time", %{dir: dir} do
+    tcp = connect_tcp(start(dir))
+    # RFC 9113: the preface, and SETTINGS that ask for nothing.
+    :ok = :gen_tcp.send(tcp, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" <> <<0::24, 4, 0, 0::32>>)
+    {:ok, <<bytes::24, 4, 0, 0::32>>} = :gen_tcp.recv(tcp, 9, 5_000)
+    {:ok, settings} = :gen_tcp.recv(tcp, bytes, 5_000)
+    assert 100 in for(<<3::16, streams::32 <- settings>>, do: streams)
+    :ok = :gen_tcp.close(tcp)
+  end
+
   describe "a client that takes its time" do
     test "with its head is let go when that should be there, however it spreads its bytes", %{
       dir: dir
