@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from koma.bench.setting import FAMILIES, emoji
 from koma.bench.stock.server import Arrival, StockServer
-from koma.bench.workload import FAMILIES, Request, Workload
+from koma.bench.workload import Request, Workload
 
 
 class Instant:
@@ -27,14 +28,16 @@ class Instant:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_requests_are_those_of_the_seed_and_unlike_each_other(family: str, tmp_path: Path) -> None:
-    first, again, other = (Workload(random.Random(seed), tmp_path).requests(family, 6) for seed in (1, 1, 2))
+    first, again, other = (
+        Workload(random.Random(seed), tmp_path, emoji()).requests(family, 6) for seed in (1, 1, 2)
+    )
     assert [one.params for one in first] == [one.params for one in again]
     assert [one.params for one in first] != [one.params for one in other]
     assert len({str(one.params) for one in first}) == 6
 
 
 def test_arrivals_come_in_order_and_on_average_as_often_as_asked() -> None:
-    workload = Workload(random.Random(3), Path())
+    workload = Workload(random.Random(3), Path(), emoji())
     times = list(workload.arrivals(50.0, 2000))
     assert times == sorted(times)
     assert 2000 / times[-1] == pytest.approx(50, rel=0.1)

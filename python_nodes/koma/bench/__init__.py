@@ -12,9 +12,11 @@ spread     medians and spread
 servers    Koma for a measurement
 road       the road itself, without model time: Koma, LitServe, Ray Serve, FastAPI
 batching   Poisson arrivals: Koma, whole-request batches, one at a time
+setting    which checkpoints, on what, and what is asked of them
 workload   requests of the three families, drawn from a seed
 stock      the stock pipelines in a process of their own
 table      the three-model table
 scale      sockets, fan-out, a long queue, large files
 start      cold start and memory
+full_size  the released sizes on a GPU
 """

@@ -19,6 +19,7 @@ from datetime import date
 from koma.bench import environment, machine, page
 from koma.bench.batching import section as batching
 from koma.bench.finding import Finding
+from koma.bench.full_size import section as full_size
 from koma.bench.plan import Plan
 from koma.bench.road import section as road
 from koma.bench.scale import section as scale
@@ -26,12 +27,13 @@ from koma.bench.start import section as start
 from koma.bench.table import section as table
 from koma.cli.server_process import home
 
-SECTIONS: dict[str, Callable[[Plan], Finding]] = {
+SECTIONS: dict[str, Callable[[Plan], Finding | None]] = {
     "road": road.measure,
     "batching": batching.measure,
     "table": table.measure,
     "scale": scale.measure,
     "start": start.measure,
+    "full_size": full_size.measure,
 }
 
 
@@ -68,6 +70,9 @@ def _run(name: str, plan: Plan, about: str) -> bool:
     except Exception:
         traceback.print_exc()
         return False
+    if finding is None:
+        print("not measured: this machine has no GPU", flush=True)
+        return True
     finding.seconds = time.monotonic() - began
     finding.command = f"make bench ONLY={name} SEED={plan.seed}" + (" QUICK=1" if plan.quick else "")
     finding.date, finding.machine = f"{date.today()}, {_commit()}", about

@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 
 from koma.bench.plan import Plan
+from koma.bench.setting import Setting
 from koma.cli.server_process import ServerProcess
 
-READY_S = 300.0
+READY_S = 900.0
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _ENVIRONMENT = {
     "KOMA_LOG_LEVEL": "warning",
@@ -41,6 +42,13 @@ def koma_cold(plan: Plan, models: str, folder: str, name: str, **environment: st
     """Return a server that is not started yet, with its data in ``folder``."""
     settings = {**_ENVIRONMENT, "KOMA_MODELS": models, **environment}
     return ServerProcess(Path(folder), settings, plan.folder("logs") / f"{name}.log")
+
+
+def model_nodes(plan: Plan, setting: Setting) -> dict[str, str]:
+    """Return what makes a server have the model nodes of ``setting``."""
+    path = plan.folder("logs") / f"models-{setting.device}.exs"
+    path.write_text(setting.models_file())
+    return {"KOMA_MODELS_FILE": str(path)}
 
 
 def metrics(url: str, name: str) -> dict[str, float]:

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from koma.models import checkpoints, manifest
+from koma.bench.setting import Setting
 from koma.models.media import encode as media
 
 TASKS = {"smolvlm2": "video.understand", "amused": "image.generate", "ltx_video": "video.generate"}
-FAMILIES = tuple(TASKS)
-CHECKPOINT = "emoji"
 
 _NOUNS = ("cat", "cup", "boat", "tree", "star", "dog", "car", "moon", "fish", "house")
 _PLACES = ("at night", "on the sea", "in the snow", "on grass", "in the desert")
@@ -38,18 +36,13 @@ class Request:
         return TASKS[self.family]
 
 
-def defaults(family: str) -> dict[str, Any]:
-    """Return what the checkpoint in use says of itself in ``koma.json``."""
-    return manifest.read(checkpoints.resolve(CHECKPOINT, family), {}).defaults
-
-
 class Workload:
     """Draws requests; clips are written to ``folder``."""
 
-    def __init__(self, draw: random.Random, folder: Path) -> None:
+    def __init__(self, draw: random.Random, folder: Path, setting: Setting) -> None:
         self._draw = draw
         self._folder = folder
-        self._defaults = {family: defaults(family) for family in FAMILIES}
+        self._params = setting.params
 
     def requests(self, family: str, count: int) -> list[Request]:
         """Return so many requests, each unlike the others."""
@@ -67,14 +60,9 @@ class Workload:
         if family == "smolvlm2":
             tokens = self._draw.randint(8, 32)
             params = {"prompt": self._draw.choice(_QUESTIONS), "max_new_tokens": tokens, "seed": seed}
-            return Request(family, params, str(self._clip()))
-        kept = {
-            name: value
-            for name, value in self._defaults[family].items()
-            if name in ("width", "height", "frames", "fps", "guidance_scale")
-        }
-        steps = self._draw.choice((6, 9, 12))
-        return Request(family, {**kept, "prompt": self._prompt(), "steps": steps, "seed": seed})
+            return Request(family, {**self._params[family], **params}, str(self._clip()))
+        params = {"prompt": self._prompt(), "steps": self._draw.choice((6, 9, 12)), "seed": seed}
+        return Request(family, {**self._params[family], **params})
 
     def _prompt(self) -> str:
         nouns = self._draw.sample(_NOUNS, 2)

@@ -8,17 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from koma.bench import servers
+from koma.bench import setting as settings
 from koma.bench.batching import observed
 from koma.bench.batching.replay import Replay
 from koma.bench.batching.runs import SYSTEMS, Runs
 from koma.bench.finding import Bar, Finding, Plot, Table
 from koma.bench.plan import Plan
+from koma.bench.setting import FAMILIES, Setting
 from koma.bench.stock.process import Stock, stock
-from koma.bench.workload import FAMILIES, Request, Workload
+from koma.bench.workload import Request, Workload
 
 KOMA, WHOLE, SINGLE = SYSTEMS
 SATURATED = ("amused", "smolvlm2")
-"""Families that are to reach twice the throughput of one at a time."""
+"""Families that are to reach a multiple of the throughput of one at a time."""
 Arrivals = list[tuple[float, Request]]
 
 TEXT = """Requests of one family with mixed parameters (6, 9 or 12 steps; 8 to 32 tokens about clips that
@@ -33,11 +35,13 @@ the time of arrival. The stock pipelines show nothing before the end. Percentile
 class Family:
     """The measurement of one family."""
 
-    def __init__(self, plan: Plan, name: str) -> None:
+    def __init__(self, plan: Plan, name: str, setting: Setting) -> None:
         self._plan = plan
+        self._setting = setting
         self.name = name
+        self.faster = setting.faster
         self._draw = plan.random(f"batching/{name}")
-        self._workload = Workload(self._draw, plan.folder("clips"))
+        self._workload = Workload(self._draw, plan.folder("clips"), setting)
         self._rows_file = plan.folder("logs") / f"rows-{name}"
         self.runs: dict[tuple[str, float], Runs] = defaultdict(Runs)
         self.batches: dict[float, Counter[int]] = defaultdict(Counter)
@@ -48,8 +52,9 @@ class Family:
         self._rows_file.write_text("")
         python = str(observed.interpreter(self._plan.folder("logs")))
         environment = {"KOMA_PYTHON": python, observed.VARIABLE: str(self._rows_file)}
+        environment |= servers.model_nodes(self._plan, self._setting)
         with (
-            stock(self._plan, [self.name]) as baseline,
+            stock(self._plan, [self.name], self._setting) as baseline,
             servers.koma(self._plan, self.name, f"batching-{self.name}", **environment) as server,
         ):
             replay = Replay(server.url)
@@ -100,15 +105,19 @@ class Family:
 
 def measure(plan: Plan) -> Finding:
     """Measure the families one after another."""
-    loads = plan.pick((0.5, 1.0, 2.0, 4.0), (4.0,))
     finding = Finding("batching", "In-flight batching", TEXT)
+    measure_families(plan, settings.emoji(), plan.pick((0.5, 1.0, 2.0, 4.0), (4.0,)), finding)
+    return finding
+
+
+def measure_families(plan: Plan, setting: Setting, loads: Sequence[float], finding: Finding) -> None:
+    """Measure the families of ``setting`` and add what is found to ``finding``."""
     for name in FAMILIES:
-        family = Family(plan, name)
+        family = Family(plan, name, setting)
         family.measure(loads)
         finding.tables += [_table(family, loads), _batches(family, loads)]
         finding.bars += _bars(family, loads)
-        finding.plots += _plots(family, loads)
-    return finding
+        finding.plots += _plots(family, loads, finding.section)
 
 
 def _rows(path: Path, start: int) -> list[int]:
@@ -153,20 +162,20 @@ def _bars(family: Family, loads: Sequence[float]) -> list[Bar]:
     if family.name in SATURATED:
         load = max(loads)
         ratio = family.runs[KOMA, load].throughput / family.runs[SINGLE, load].throughput
-        demand = f"{family.name}: throughput at saturation ≥ 2× one at a time"
-        bars.append(Bar(demand, f"{ratio:.2f}× at load {load:g}", ratio >= 2))
+        demand = f"{family.name}: throughput at saturation ≥ {family.faster:g}× one at a time"
+        bars.append(Bar(demand, f"{ratio:.2f}× at load {load:g}", ratio >= family.faster))
     return bars
 
 
-def _plots(family: Family, loads: Sequence[float]) -> list[Plot]:
+def _plots(family: Family, loads: Sequence[float], section: str) -> list[Plot]:
     def series(value: Callable[[Runs], float]) -> dict[str, list[tuple[float | str, float]]]:
         return {system: [(load, value(family.runs[system, load])) for load in loads] for system in SYSTEMS}
 
     name = family.name
     return [
-        Plot(f"batching_{name}_p99", f"{name}: p99 by load", "load", "s", series(lambda r: r.p99), log="xy"),
+        Plot(f"{section}_{name}_p99", f"{name}: p99 by load", "load", "s", series(lambda r: r.p99), log="xy"),
         Plot(
-            f"batching_{name}_rate",
+            f"{section}_{name}_rate",
             f"{name}: throughput by load",
             "load",
             "requests/s",

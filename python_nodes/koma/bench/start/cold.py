@@ -10,13 +10,14 @@ from koma.bench.batching.replay import Replay
 from koma.bench.finding import Table
 from koma.bench.plan import Plan
 from koma.bench.servers import koma_cold
+from koma.bench.setting import FAMILIES, emoji
 from koma.bench.spread import spread
-from koma.bench.workload import FAMILIES, Workload
+from koma.bench.workload import Workload
 
 
 def measure(plan: Plan) -> list[Table]:
     """Start each family alone, then all three; a quick run starts all three only."""
-    workload = Workload(plan.random("start"), plan.folder("clips"))
+    workload = Workload(plan.random("start"), plan.folder("clips"), emoji())
     rows, resident = [], []
     alone = plan.pick([(family, (family,)) for family in FAMILIES], [])
     for name, families in [*alone, ("all three", FAMILIES)]:

@@ -8,7 +8,8 @@ from koma.bench import machine, memory, servers
 from koma.bench.batching.replay import Replay
 from koma.bench.finding import Table
 from koma.bench.plan import Plan
-from koma.bench.workload import FAMILIES, Workload
+from koma.bench.setting import FAMILIES, emoji
+from koma.bench.workload import Workload
 from koma.cli.server_process import ServerProcess
 
 MANY = 8
@@ -16,7 +17,7 @@ MANY = 8
 
 def measure(plan: Plan) -> Table:
     """Measure each family."""
-    workload = Workload(plan.random("in flight"), plan.folder("clips"))
+    workload = Workload(plan.random("in flight"), plan.folder("clips"), emoji())
     rows = []
     with servers.koma(plan, ",".join(FAMILIES), "in-flight") as server:
         for family in FAMILIES:

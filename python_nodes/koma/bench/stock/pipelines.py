@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from koma.bench.workload import CHECKPOINT, Request
+from koma.bench.setting import Setting
+from koma.bench.workload import Request
 from koma.models import checkpoints
+from koma.models.device import DTYPES
 from koma.models.media import encode as media
 from koma.models.media import video as videos
 from koma.models.torchvision_shim import make_torchvision_importable
@@ -33,13 +35,14 @@ class Diffusers:
 
     name: ClassVar[str]
 
-    def __init__(self, folder: Path, results: Path) -> None:
+    def __init__(self, folder: Path, results: Path, device: str, dtype: torch.dtype) -> None:
         import diffusers
 
         stock: Any = getattr(diffusers, self.name)
-        self._pipeline: Any = stock.from_pretrained(folder, torch_dtype=torch.float32)
+        self._pipeline: Any = stock.from_pretrained(folder, torch_dtype=dtype).to(device)
         self._pipeline.set_progress_bar_config(disable=True)
         self._results = results
+        self._device = device
 
     def key(self, request: Request) -> Hashable:
         """One call has one number of steps."""
@@ -58,7 +61,7 @@ class Amused(Diffusers):
         images = self._pipeline(
             [request.params["prompt"] for request in requests],
             num_inference_steps=params["steps"],
-            generator=torch.Generator().manual_seed(params["seed"]),
+            generator=torch.Generator(self._device).manual_seed(params["seed"]),
             **scale,
         ).images
         for number, image in enumerate(images):
@@ -77,7 +80,7 @@ class LtxVideo(Diffusers):
         names |= {"steps": "num_inference_steps", "guidance_scale": "guidance_scale"}
         videos_made = self._pipeline(
             [request.params["prompt"] for request in requests],
-            generator=torch.Generator().manual_seed(params["seed"]),
+            generator=torch.Generator(self._device).manual_seed(params["seed"]),
             output_type="np",
             **{theirs: params[ours] for ours, theirs in names.items() if ours in params},
         ).frames
@@ -88,10 +91,11 @@ class LtxVideo(Diffusers):
 class SmolVlm2:
     """``SmolVLMForConditionalGeneration`` and its processor."""
 
-    def __init__(self, folder: Path, results: Path) -> None:
+    def __init__(self, folder: Path, results: Path, device: str, dtype: torch.dtype) -> None:
         from transformers import SmolVLMForConditionalGeneration, SmolVLMProcessor
 
-        self._model: Any = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        loaded: Any = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        self._model: Any = loaded.to(device)
         self._processor: Any = SmolVLMProcessor.from_pretrained(folder)
         self._processor.tokenizer.padding_side = "left"
 
@@ -127,17 +131,18 @@ class SmolVlm2:
             do_sample_frames=True,
             padding=True,
             return_tensors="pt",
-        )
+        ).to(self._model.device, self._model.dtype)
 
 
-_CLASSES: dict[str, Callable[[Path, Path], Pipeline]] = {
+_CLASSES: dict[str, Callable[[Path, Path, str, torch.dtype], Pipeline]] = {
     "amused": Amused,
     "ltx_video": LtxVideo,
     "smolvlm2": SmolVlm2,
 }
 
 
-def load(family: str, results: Path) -> Pipeline:
+def load(family: str, results: Path, setting: Setting) -> Pipeline:
     """Load the checkpoint that Koma would serve."""
     make_torchvision_importable()
-    return _CLASSES[family](checkpoints.resolve(CHECKPOINT, family), results)
+    folder = checkpoints.resolve(setting.checkpoints[family], family)
+    return _CLASSES[family](folder, results, setting.device, DTYPES[setting.dtype])

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from koma.bench.plan import Plan
+from koma.bench.setting import Setting
 from koma.bench.workload import Request
 
 
@@ -45,12 +46,12 @@ class Stock:
 
 
 @contextmanager
-def stock(plan: Plan, families: Sequence[str]) -> Iterator[Stock]:
+def stock(plan: Plan, families: Sequence[str], setting: Setting) -> Iterator[Stock]:
     """Start the stock pipelines of ``families`` and wait until they are loaded."""
     log = plan.folder("logs") / f"stock-{'-'.join(families)}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "koma.bench.stock.server", ",".join(families)],
+            [sys.executable, "-m", "koma.bench.stock.server", ",".join(families), setting.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -1,8 +1,8 @@
-"""``python -m koma.bench.stock.server FAMILY,…``: lines of arrivals on stdin, of latencies on stdout.
+"""``python -m koma.bench.stock.server FAMILY,… SETTING``: lines of arrivals on stdin, of latencies on stdout.
 
 One thread, one call at a time: ``single`` runs requests in the order in which they came; ``whole`` takes
-with the first one all that wait with the same key, up to ``MAX_BATCH``, and takes nobody in until the call
-returns.
+with the first one all that wait with the same key, up to the slots of Koma's model nodes, and takes nobody
+in until the call returns.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
+from koma.bench import setting as settings
+from koma.bench.setting import SLOTS, Setting
 from koma.bench.stock.pipelines import Pipeline, load
 from koma.bench.workload import Request
-
-MAX_BATCH = 8
-"""The slots of Koma's model nodes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class StockServer:
         batch = [waiting.popleft()]
         if mode == "whole":
             key = self._key(batch[0][1].request)
-            same = [item for item in waiting if self._key(item[1].request) == key][: MAX_BATCH - 1]
+            same = [item for item in waiting if self._key(item[1].request) == key][: SLOTS - 1]
             for item in same:
                 waiting.remove(item)
             batch += same
@@ -73,10 +72,10 @@ class StockServer:
         return request.family, self._pipelines[request.family].key(request)
 
 
-def serve(families: list[str], source: TextIO, target: TextIO) -> None:
+def serve(families: list[str], setting: Setting, source: TextIO, target: TextIO) -> None:
     """Load, say so, and run each line of arrivals."""
     with TemporaryDirectory(prefix="koma-stock-") as folder:
-        server = StockServer({family: load(family, Path(folder)) for family in families})
+        server = StockServer({family: load(family, Path(folder), setting) for family in families})
         print(json.dumps({"ready": families}), file=target, flush=True)
         for line in source:
             asked = json.loads(line)
@@ -89,7 +88,7 @@ def main() -> None:
     """Keep what libraries print away from the answers."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(sys.argv[1].split(","), sys.stdin, answers)
+    serve(sys.argv[1].split(","), settings.from_json(sys.argv[2]), sys.stdin, answers)
 
 
 if __name__ == "__main__":

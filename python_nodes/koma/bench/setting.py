@@ -1,0 +1,61 @@
+"""What a measurement runs: which checkpoints, on what, and what requests ask of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from koma.models import checkpoints, manifest
+
+FAMILIES = ("smolvlm2", "amused", "ltx_video")
+SLOTS = 8
+_ASKED = ("width", "height", "frames", "fps", "guidance_scale")
+"""The defaults of a checkpoint that each request names, so that Koma and the stock pipelines do the same."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Checkpoints by family, where they run, and the parameters that all requests of a family have."""
+
+    checkpoints: Mapping[str, str]
+    """Family -> name or folder, as :func:`koma.models.checkpoints.resolve` takes them."""
+    params: Mapping[str, Mapping[str, Any]]
+    device: str = "cpu"
+    dtype: str = "float32"
+    faster: float = 2.0
+    """Times the throughput of one at a time that is demanded at saturation."""
+
+    def models_file(self) -> str:
+        """The text of a ``KOMA_MODELS_FILE`` with one model node for each family."""
+        entries = (
+            f"%{{name: {_quoted(family)}, family: {_quoted(family)}, checkpoint: {_quoted(checkpoint)}, "
+            f"count: 1, slots: {SLOTS}, device: {_quoted(self.device)}, dtype: {_quoted(self.dtype)}}}"
+            for family, checkpoint in self.checkpoints.items()
+        )
+        return "[\n  " + ",\n  ".join(entries) + "\n]\n"
+
+    def to_json(self) -> str:
+        """For another process; see :func:`from_json`."""
+        return json.dumps(asdict(self))
+
+
+def from_json(text: str) -> Setting:
+    """Read what ``to_json`` wrote."""
+    return Setting(**json.loads(text))
+
+
+def emoji() -> Setting:
+    """The checkpoints that ship, with the defaults that they name, on the processor."""
+    known = {family: manifest.read(checkpoints.resolve("emoji", family), {}).defaults for family in FAMILIES}
+    params = {
+        family: {name: value for name, value in defaults.items() if name in _ASKED}
+        for family, defaults in known.items()
+    }
+    return Setting(dict.fromkeys(FAMILIES, "emoji"), params)
+
+
+def _quoted(text: str) -> str:
+    # Elixir reads a JSON string as its own, but for interpolation.
+    return json.dumps(text, ensure_ascii=False).replace("#{", "\\#{")
