@@ -18,5 +18,6 @@ stock      the stock pipelines in a process of their own
 table      the three-model table
 scale      sockets, fan-out, a long queue, large files
 start      cold start and memory
+roofline   what bounds a step
 full_size  the released sizes on a GPU
 """

@@ -22,6 +22,7 @@ from koma.bench.finding import Finding
 from koma.bench.full_size import section as full_size
 from koma.bench.plan import Plan
 from koma.bench.road import section as road
+from koma.bench.roofline import section as roofline
 from koma.bench.scale import section as scale
 from koma.bench.start import section as start
 from koma.bench.table import section as table
@@ -33,6 +34,7 @@ SECTIONS: dict[str, Callable[[Plan], Finding | None]] = {
     "table": table.measure,
     "scale": scale.measure,
     "start": start.measure,
+    "roofline": roofline.measure,
     "full_size": full_size.measure,
 }
 

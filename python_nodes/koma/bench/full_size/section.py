@@ -11,6 +11,7 @@ from koma.bench.batching import section as batching
 from koma.bench.finding import Finding
 from koma.bench.full_size import checkpoints
 from koma.bench.plan import Plan
+from koma.bench.roofline import section as roofline
 from koma.bench.setting import Setting
 from koma.bench.table import section as table
 from koma.cli.server_process import home
@@ -38,5 +39,6 @@ def measure(plan: Plan) -> Finding | None:
         built = checkpoints.build(configs, Path(folder), "cuda", "bfloat16")
         setting = Setting(built, PARAMS, "cuda", "bfloat16", FASTER)
         batching.measure_families(plan, setting, plan.pick((1.0, 4.0), (4.0,)), finding)
+        roofline.measure_steps(plan, setting, finding)
         table.measure_workloads(plan, setting, table.CLAIMED, finding)
     return finding
