@@ -1,6 +1,8 @@
 defmodule Koma.QueueTest do
   use Koma.CoreCase, async: false
 
+  alias Koma.Queue
+  alias Koma.Queue.Ticket
   alias Koma.Store.Jobs
 
   @run %{"task" => "toy.run"}
@@ -79,6 +81,24 @@ defmodule Koma.QueueTest do
     assert error.retry_after_ms >= 1
     for _ <- 1..5, do: assert({:ok, _job} = submit_as(nil, %{"steps" => 1}))
   end
+
+  test "a job whose process died may wait again before the queue knows of the death", %{dir: dir} do
+    start_core(dir, models: [toy(%{slots: 1})])
+    blocker = block()
+    [first, second] = for _ <- 1..2, do: submit!()["id"]
+    queue = queue_pid()
+    ticket = %Ticket{id: first, key: nil, class: :interactive, work: {"toy.run", 2}}
+    # This process takes the place of the job's own, which lives.
+    assert %{"position" => 2} = Queue.enqueue("toy", ticket)
+    assert Queue.position("toy", second) == 1
+    assert Queue.depth("toy", 5_000).jobs == 2
+    Queue.leave("toy", first)
+    assert Queue.depth("toy", 5_000).jobs == 1
+    assert queue_pid() == queue
+    for id <- [blocker, first, second], do: Koma.cancel(id, %Caller{})
+  end
+
+  defp queue_pid, do: GenServer.whereis({:via, Registry, {Koma.Queue.Registry, "toy"}})
 
   test "a waiting job is told when its place changes, and only then", %{dir: dir} do
     start_core(dir, models: [toy(%{slots: 1})], queue_update_ms: 20)

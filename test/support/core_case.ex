@@ -124,11 +124,17 @@ defmodule Koma.CoreCase do
     events ++ heard(follower, timeout)
   end
 
-  @doc "Begins to follow: the follower, and the events that there are."
+  @doc "Begins to follow, once it can be: the follower, and the events that there are."
   @spec follow(Follower.subject(), Caller.t()) :: {Follower.t(), [Koma.Job.Event.t()]}
   def follow(subject, caller \\ %Caller{}) do
-    {:ok, follower, _map, events, _previews} = Follower.start(subject, 0, caller)
-    {follower, events}
+    case Follower.start(subject, 0, caller) do
+      {:ok, follower, _map, events, _previews} ->
+        {follower, events}
+
+      {:error, %{code: "unavailable", retry_after_ms: ms}} ->
+        Process.sleep(ms)
+        follow(subject, caller)
+    end
   end
 
   @doc "What a follower is told up to the end; other messages stay in the mailbox."

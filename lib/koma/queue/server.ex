@@ -61,9 +61,11 @@ defmodule Koma.Queue.Server do
     end
   end
 
+  # An earlier process of the job may still have its place: that it died is perhaps not known yet.
   def handle_call({:enqueue, %Ticket{id: id} = ticket}, {pid, _tag}, state) do
     state = state |> disown(id) |> own(id, pid) |> wait(id)
-    line = Line.put(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work))
+    line = Line.delete(state.line, id)
+    line = Line.put(line, ticket, Cost.estimate_ms(state.cost, ticket.work))
     position = Line.last_position(line, ticket)
     state = update_later(%{state | line: line, news: told(state, id, position)})
     {:reply, place(state, position), state, {:continue, :pump}}
