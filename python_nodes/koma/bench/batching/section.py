@@ -14,13 +14,15 @@ from koma.bench.batching.replay import Replay
 from koma.bench.batching.runs import SYSTEMS, Runs
 from koma.bench.finding import Bar, Finding, Plot, Table
 from koma.bench.plan import Plan
-from koma.bench.setting import FAMILIES, Setting
+from koma.bench.setting import FAMILIES, SLOTS, Setting
 from koma.bench.stock.process import Stock, stock
 from koma.bench.workload import Request, Workload
 
 KOMA, WHOLE, SINGLE = SYSTEMS
 SATURATED = ("amused", "smolvlm2")
 """Families that are to reach a multiple of the throughput of one at a time."""
+SATURATION = 4.0
+"""The load at which nothing keeps up."""
 Arrivals = list[tuple[float, Request]]
 
 TEXT = """Requests of one family with mixed parameters (6, 9 or 12 steps; 8 to 32 tokens about clips that
@@ -66,7 +68,7 @@ class Family:
 
     def _warm_up(self, baseline: Stock, replay: Replay) -> None:
         """Also measures the rate that one at a time sustains."""
-        count = self._plan.pick(6, 3)
+        count = self._plan.pick(16, 4)
         requests: Arrivals = [(0.0, request) for request in self._workload.requests(self.name, count)]
         replay.run(requests[:3])
         baseline.run("whole", requests)
@@ -75,8 +77,10 @@ class Family:
         self._plan.say(f"{self.name}: one at a time sustains {self.rate:.2f} requests/s")
 
     def _round(self, load: float, baseline: Stock, replay: Replay) -> None:
-        # A window long enough for some requests at load 1, but not for hours of slow ones.
-        count = max(self._plan.pick(8, 4), round(self.rate * load * self._plan.pick(3.0, 1.2)))
+        # A window long enough for some requests at load 1, but not for hours of slow ones; under the
+        # greatest load so many that the batch is full most of the time, not filling and running empty.
+        least = self._plan.pick(6, 2) * SLOTS if load >= SATURATION else self._plan.pick(8, 4)
+        count = max(least, round(self.rate * load * self._plan.pick(3.0, 1.2)))
         requests = self._workload.requests(self.name, min(count, 200))
         times = list(self._workload.arrivals(self.rate * load, len(requests)))
         arrivals = list(zip(times, requests, strict=True))
@@ -106,7 +110,7 @@ class Family:
 def measure(plan: Plan) -> Finding:
     """Measure the families one after another."""
     finding = Finding("batching", "In-flight batching", TEXT)
-    measure_families(plan, settings.emoji(), plan.pick((0.5, 1.0, 2.0, 4.0), (4.0,)), finding)
+    measure_families(plan, settings.emoji(), plan.pick((0.5, 1.0, 2.0, SATURATION), (SATURATION,)), finding)
     return finding
 
 

@@ -38,7 +38,9 @@ def measure(plan: Plan) -> Finding | None:
         configs = home() / "tests" / "models" / "configs"
         built = checkpoints.build(configs, Path(folder), "cuda", "bfloat16")
         setting = Setting(built, PARAMS, "cuda", "bfloat16", FASTER)
-        batching.measure_families(plan, setting, plan.pick((1.0, 4.0), (4.0,)), finding)
+        batching.measure_families(
+            plan, setting, plan.pick((1.0, batching.SATURATION), (batching.SATURATION,)), finding
+        )
         roofline.measure_steps(plan, setting, finding)
         table.measure_workloads(plan, setting, table.CLAIMED, finding)
     return finding
