@@ -24,15 +24,17 @@ class Setting:
     params: Mapping[str, Mapping[str, Any]]
     device: str = "cpu"
     dtype: str = "float32"
+    count: int = 1
+    """Model nodes of each family; several share the cores, each with as many threads as it has cores."""
     faster: float = 2.0
     """Times the throughput of one at a time that is demanded at saturation."""
 
     def models_file(self) -> str:
-        """The text of a ``KOMA_MODELS_FILE`` with one model node for each family."""
+        """The text of a ``KOMA_MODELS_FILE`` with the model nodes of each family."""
+        common = f"count: {self.count}, slots: {SLOTS}, device: {_quoted(self.device)}, dtype: {_quoted(self.dtype)}"
         entries = (
-            f"%{{name: {_quoted(family)}, family: {_quoted(family)}, checkpoint: {_quoted(checkpoint)}, "
-            f"count: 1, slots: {SLOTS}, device: {_quoted(self.device)}, dtype: {_quoted(self.dtype)}}}"
-            for family, checkpoint in self.checkpoints.items()
+            f"%{{name: {_quoted(family)}, family: {_quoted(family)}, checkpoint: {_quoted(name)}, {common}}}"
+            for family, name in self.checkpoints.items()
         )
         return "[\n  " + ",\n  ".join(entries) + "\n]\n"
 

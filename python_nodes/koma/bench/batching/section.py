@@ -70,7 +70,7 @@ class Family:
         """Also measures the rate that one at a time sustains."""
         count = self._plan.pick(16, 4)
         requests: Arrivals = [(0.0, request) for request in self._workload.requests(self.name, count)]
-        replay.run(requests[:3])
+        replay.run(requests)
         baseline.run("whole", requests)
         latencies, _ = baseline.run("single", requests)
         self.rate = len(requests) / max(latencies)

@@ -37,7 +37,7 @@ def measure(plan: Plan) -> Finding | None:
         plan.say("checkpoints of the released sizes are written")
         configs = home() / "tests" / "models" / "configs"
         built = checkpoints.build(configs, Path(folder), "cuda", "bfloat16")
-        setting = Setting(built, PARAMS, "cuda", "bfloat16", FASTER)
+        setting = Setting(built, PARAMS, "cuda", "bfloat16", faster=FASTER)
         batching.measure_families(
             plan, setting, plan.pick((1.0, batching.SATURATION), (batching.SATURATION,)), finding
         )
