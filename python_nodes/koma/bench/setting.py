@@ -31,7 +31,8 @@ class Setting:
 
     def models_file(self) -> str:
         """The text of a ``KOMA_MODELS_FILE`` with the model nodes of each family."""
-        common = f"count: {self.count}, slots: {SLOTS}, device: {_quoted(self.device)}, dtype: {_quoted(self.dtype)}"
+        place = f"device: {_quoted(self.device)}, dtype: {_quoted(self.dtype)}"
+        common = f"count: {self.count}, slots: {SLOTS}, {place}"
         entries = (
             f"%{{name: {_quoted(family)}, family: {_quoted(family)}, checkpoint: {_quoted(name)}, {common}}}"
             for family, name in self.checkpoints.items()
