@@ -10,7 +10,7 @@ defmodule Koma.Schema do
   integer, as in JSON Schema.
   """
 
-  alias Koma.Error
+  alias Koma.{Each, Error}
 
   @types %{
     "string" => "a string",
@@ -245,16 +245,7 @@ defmodule Koma.Schema do
 
     given
     |> Enum.with_index()
-    |> Enum.reduce_while({:ok, []}, fn {element, index}, {:ok, done} ->
-      case value(element, items, root, "#{path}[#{index}]") do
-        {:ok, checked} -> {:cont, {:ok, [checked | done]}}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
-    |> case do
-      {:ok, done} -> {:ok, Enum.reverse(done)}
-      error -> error
-    end
+    |> Each.map(fn {element, index} -> value(element, items, root, "#{path}[#{index}]") end)
   end
 
   defp inside(given, _schema, _root, _path), do: {:ok, given}

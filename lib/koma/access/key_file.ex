@@ -15,6 +15,7 @@ defmodule Koma.Access.KeyFile do
   """
 
   alias Koma.Access.{Key, Limits}
+  alias Koma.Each
 
   @id ~r/\A[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\z/
   @digest ~r/\Asha256:([0-9a-f]{64})\z/
@@ -66,7 +67,7 @@ defmodule Koma.Access.KeyFile do
     {settings, digests} = Enum.split_with(rest, &String.contains?(&1, "="))
 
     with :ok <- check_id(id),
-         {:ok, digests} <- each(digests, &digest/1),
+         {:ok, digests} <- Each.map(digests, &digest/1),
          :ok <- check_some(digests, id),
          {:ok, key} <- settings(settings, %Key{id: id, digests: digests}) do
       {:cont, {:ok, [key | keys]}}
@@ -106,7 +107,7 @@ defmodule Koma.Access.KeyFile do
   end
 
   defp setting("roles", value, key) do
-    with {:ok, roles} <- value |> String.split(",") |> each(&role/1),
+    with {:ok, roles} <- value |> String.split(",") |> Each.map(&role/1),
          do: {:ok, %Key{key | roles: roles}}
   end
 
@@ -157,13 +158,4 @@ defmodule Koma.Access.KeyFile do
 
   defp expected(:bytes), do: "none or bytes, as 500MiB or 20GiB"
   defp expected(nil), do: "none or a whole number from 1"
-
-  defp each(words, fun) do
-    Enum.reduce_while(words, {:ok, []}, fn word, {:ok, done} ->
-      case fun.(word) do
-        {:ok, value} -> {:cont, {:ok, done ++ [value]}}
-        {:error, reason} -> {:halt, {:error, reason}}
-      end
-    end)
-  end
 end

@@ -15,9 +15,6 @@ defmodule Koma.Job.Followers do
 
   @type wish :: :events | :end
 
-  # A reader this far behind would see old previews.
-  @long_mailbox 32
-
   @doc "The registry of followers."
   @spec child_spec(term) :: Supervisor.child_spec()
   def child_spec(_options), do: Registry.child_spec(keys: :duplicate, name: __MODULE__)
@@ -96,15 +93,8 @@ defmodule Koma.Job.Followers do
   @doc "Shows a preview to those who keep up."
   @spec show(String.t(), Preview.t()) :: :ok
   def show(id, %Preview{} = preview) do
-    case Enum.filter(pids(id, :events), &keeps_up?/1) do
-      [_, _ | _] = pids -> show_all(pids, id, Preview.encode(preview, {id, %{}}))
-      one_or_none -> show_all(one_or_none, id, preview)
-    end
-  end
-
-  defp show_all(pids, id, preview) do
-    message = {:koma_preview, id, preview}
-    Enum.each(pids, &send(&1, message))
+    {preview, pids} = Preview.for_all(preview, pids(id, :events), {id, %{}})
+    Enum.each(pids, &send(&1, {:koma_preview, id, preview}))
   end
 
   @doc "Takes the events up to `seq` out of the calling process's mailbox: it knows them."
@@ -130,13 +120,6 @@ defmodule Koma.Job.Followers do
       {:koma_preview, ^id, _preview} -> forget(id)
     after
       0 -> :ok
-    end
-  end
-
-  defp keeps_up?(pid) do
-    case Process.info(pid, :message_queue_len) do
-      {:message_queue_len, length} -> length < @long_mailbox
-      nil -> false
     end
   end
 end

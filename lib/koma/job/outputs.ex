@@ -4,7 +4,7 @@ defmodule Koma.Job.Outputs do
   one of this peer, else first into the store of its peer (`store/2`), from which they are fetched.
   """
 
-  alias Koma.Error
+  alias Koma.{Each, Error}
   alias Koma.Store.Artifacts
 
   @doc """
@@ -12,25 +12,11 @@ defmodule Koma.Job.Outputs do
   node was told to use, and have the digests that it told.
   """
   @spec adopt([map], Path.t()) :: {:ok, [map]} | {:error, Error.t()}
-  def adopt(outputs, dir), do: each(outputs, &adopt_one(&1, dir))
+  def adopt(outputs, dir), do: Each.map(outputs, &adopt_one(&1, dir))
 
   @doc "As `adopt/2`, but returns the outputs as they were told, each file with its `artifact`."
   @spec store([map], Path.t()) :: {:ok, [map]} | {:error, Error.t()}
-  def store(outputs, dir), do: each(outputs, &store_one(&1, dir))
-
-  defp each(outputs, move) do
-    outputs
-    |> Enum.reduce_while([], fn output, done ->
-      case move.(output) do
-        {:ok, moved} -> {:cont, [moved | done]}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
-    |> case do
-      {:error, error} -> {:error, error}
-      done -> {:ok, Enum.reverse(done)}
-    end
-  end
+  def store(outputs, dir), do: Each.map(outputs, &store_one(&1, dir))
 
   # Another peer has stored it, and it was fetched.
   defp adopt_one(%{artifact: %{id: id}} = output, _dir) do

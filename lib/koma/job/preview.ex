@@ -8,6 +8,9 @@ defmodule Koma.Job.Preview do
 
   alias Koma.JSON
 
+  # A reader this far behind would see old previews; a newer one will come.
+  @long_mailbox 32
+
   @enforce_keys [:step, :total, :media_type, :width, :height, :data]
   defstruct [:step, :total, :media_type, :width, :height, :data, :texts]
 
@@ -23,9 +26,23 @@ defmodule Koma.Job.Preview do
   @typedoc "The id of the job or pipeline that it is told of, and further fields of the header."
   @type subject :: {id :: String.t(), extra :: map}
 
-  @doc "With its texts for the followers of `subject`."
-  @spec encode(t, subject) :: t
-  def encode(%__MODULE__{data: data} = preview, subject) do
+  @doc "Who of the followers of `subject` keeps up, and the preview as it is told them."
+  @spec for_all(t, [pid], subject) :: {t, [pid]}
+  def for_all(%__MODULE__{} = preview, followers, subject) do
+    case Enum.filter(followers, &keeps_up?/1) do
+      [_, _ | _] = several -> {encode(preview, subject), several}
+      one_or_none -> {preview, one_or_none}
+    end
+  end
+
+  defp keeps_up?(pid) do
+    case Process.info(pid, :message_queue_len) do
+      {:message_queue_len, length} -> length < @long_mailbox
+      nil -> false
+    end
+  end
+
+  defp encode(%__MODULE__{data: data} = preview, subject) do
     header = make_header(preview, subject)
     %{preview | texts: {subject, header, make_payload(header, data)}}
   end

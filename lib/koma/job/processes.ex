@@ -102,12 +102,7 @@ defmodule Koma.Job.Processes do
 
   @doc "The process of a live job."
   @spec whereis(String.t()) :: pid | nil
-  def whereis(id) do
-    case Registry.lookup(@registry, id) do
-      [{pid, _value}] -> pid
-      [] -> nil
-    end
-  end
+  def whereis(id), do: GenServer.whereis({:via, Registry, {@registry, id}})
 
   @doc "The live jobs by id, each with its process."
   @spec all() :: [{id :: String.t(), pid}]

@@ -6,9 +6,6 @@ defmodule Koma.Pipeline.Followers do
 
   alias Koma.Job.{Event, Preview}
 
-  # A reader this far behind sees a later preview instead.
-  @long_mailbox 32
-
   @doc "The registry of followers."
   @spec child_spec(term) :: Supervisor.child_spec()
   def child_spec(_options), do: Registry.child_spec(keys: :duplicate, name: __MODULE__)
@@ -38,15 +35,7 @@ defmodule Koma.Pipeline.Followers do
   @doc "Shows a preview to those who keep up."
   @spec show(String.t(), String.t(), Preview.t()) :: :ok
   def show(id, stage, preview) do
-    case Enum.filter(pids(id), &keeps_up?/1) do
-      [_, _ | _] = pids -> show_all(pids, id, stage, encode(preview, id, stage))
-      one_or_none -> show_all(one_or_none, id, stage, preview)
-    end
-  end
-
-  defp encode(preview, id, stage), do: Preview.encode(preview, {id, %{"stage" => stage}})
-
-  defp show_all(pids, id, stage, preview) do
+    {preview, pids} = Preview.for_all(preview, pids(id), {id, %{"stage" => stage}})
     tell_all(pids, {:koma_pipeline_preview, id, stage, preview})
   end
 
@@ -72,11 +61,4 @@ defmodule Koma.Pipeline.Followers do
   end
 
   defp tell_all(pids, message), do: Enum.each(pids, &send(&1, message))
-
-  defp keeps_up?(pid) do
-    case Process.info(pid, :message_queue_len) do
-      {:message_queue_len, length} -> length < @long_mailbox
-      nil -> false
-    end
-  end
 end

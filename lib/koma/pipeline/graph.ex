@@ -6,7 +6,7 @@ defmodule Koma.Pipeline.Graph do
   tasks and outputs, references to stages and inputs that are there, and no cycles.
   """
 
-  alias Koma.{Error, Params}
+  alias Koma.{Each, Error, Params}
   alias Koma.Pipeline.{Reference, Stage, Story}
 
   # A stage is a job; this many wait for each other at most.
@@ -49,10 +49,10 @@ defmodule Koma.Pipeline.Graph do
   def new(request, tasks) do
     with {:ok, request} <- Params.check(request, @request),
          {:ok, given} <- given_stages(request),
-         {:ok, stages} <- each(Enum.with_index(given), &stage/1),
+         {:ok, stages} <- Each.map(Enum.with_index(given), &stage/1),
          :ok <- check_unique(stages),
          {:ok, stages} <- override(stages, request["params"]),
-         {:ok, stages} <- each(stages, &link(&1, stages, request["inputs"], tasks)),
+         {:ok, stages} <- Each.map(stages, &link(&1, stages, request["inputs"], tasks)),
          :ok <- check_inputs_used(stages, request["inputs"]),
          {:ok, ordered} <- order(stages) do
       %{"inputs" => inputs, "on_disconnect" => on_disconnect} = request
@@ -214,7 +214,7 @@ defmodule Koma.Pipeline.Graph do
   defp link(%Stage{} = stage, stages, inputs, tasks) do
     with :ok <- check_task(stage, tasks),
          {:ok, references} <- references(stage),
-         {:ok, _} <- each(references, &check_reference(&1, stages, inputs, tasks)) do
+         {:ok, _} <- Each.map(references, &check_reference(&1, stages, inputs, tasks)) do
       needs = for {_path, {:stage, name, _output}} <- references, uniq: true, do: name
       {:ok, %Stage{stage | needs: needs}}
     end
@@ -274,7 +274,7 @@ defmodule Koma.Pipeline.Graph do
   end
 
   defp check_inputs_used(stages, inputs) do
-    {:ok, per_stage} = each(stages, &references/1)
+    {:ok, per_stage} = Each.map(stages, &references/1)
     used = for {_path, {:input, name}} <- List.flatten(per_stage), do: name
 
     case Map.keys(inputs) -- used do
@@ -306,18 +306,4 @@ defmodule Koma.Pipeline.Graph do
   end
 
   defp path(stage, part), do: "stages.#{stage.name}.#{part}"
-
-  defp each(items, fun) do
-    items
-    |> Enum.reduce_while([], fn item, done ->
-      case fun.(item) do
-        {:ok, value} -> {:cont, [value | done]}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
-    |> case do
-      {:error, error} -> {:error, error}
-      done -> {:ok, Enum.reverse(done)}
-    end
-  end
 end

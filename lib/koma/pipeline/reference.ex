@@ -4,7 +4,7 @@ defmodule Koma.Pipeline.Reference do
   `{"from": "input.<name>"}`, at any depth. Pure.
   """
 
-  alias Koma.Error
+  alias Koma.{Each, Error}
 
   @type source :: {:stage, stage :: String.t(), output :: String.t()} | {:input, String.t()}
   @type path :: String.t()
@@ -16,16 +16,26 @@ defmodule Koma.Pipeline.Reference do
   end
 
   def find(value, path) when is_map(value) do
-    collect(value, fn {name, item} -> find(item, "#{path}.#{name}") end)
+    find_each(value, fn {name, item} -> {item, "#{path}.#{name}"} end)
   end
 
   def find(value, path) when is_list(value) do
     value
     |> Enum.with_index()
-    |> collect(fn {item, index} -> find(item, "#{path}[#{index}]") end)
+    |> find_each(fn {item, index} -> {item, "#{path}[#{index}]"} end)
   end
 
   def find(_scalar, _path), do: {:ok, []}
+
+  defp find_each(items, place) do
+    found =
+      Each.map(items, fn item ->
+        {value, path} = place.(item)
+        find(value, path)
+      end)
+
+    with {:ok, found} <- found, do: {:ok, Enum.concat(found)}
+  end
 
   @doc "The value with every reference replaced by what `lookup` finds for it."
   @spec replace(value, path, (source, path -> {:ok, term} | {:error, Error.t()})) ::
@@ -36,32 +46,21 @@ defmodule Koma.Pipeline.Reference do
   end
 
   def replace(value, path, lookup) when is_map(value) do
-    named = for {name, item} <- value, do: {name, item, "#{path}.#{name}"}
-    with {:ok, done} <- replace_each(named, lookup), do: {:ok, Map.new(done)}
+    replaced =
+      Each.map(value, fn {name, item} ->
+        with {:ok, item} <- replace(item, "#{path}.#{name}", lookup), do: {:ok, {name, item}}
+      end)
+
+    with {:ok, done} <- replaced, do: {:ok, Map.new(done)}
   end
 
   def replace(value, path, lookup) when is_list(value) do
-    numbered = for {item, index} <- Enum.with_index(value), do: {index, item, "#{path}[#{index}]"}
-
-    with {:ok, done} <- replace_each(numbered, lookup),
-         do: {:ok, for({_i, item} <- done, do: item)}
+    value
+    |> Enum.with_index()
+    |> Each.map(fn {item, index} -> replace(item, "#{path}[#{index}]", lookup) end)
   end
 
   def replace(scalar, _path, _lookup), do: {:ok, scalar}
-
-  defp replace_each(items, lookup) do
-    items
-    |> Enum.reduce_while([], fn {key, item, path}, done ->
-      case replace(item, path, lookup) do
-        {:ok, item} -> {:cont, [{key, item} | done]}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
-    |> case do
-      {:error, error} -> {:error, error}
-      done -> {:ok, Enum.reverse(done)}
-    end
-  end
 
   defp parse(from, path) when is_binary(from) do
     case String.split(from, ".") do
@@ -79,14 +78,5 @@ defmodule Koma.Pipeline.Reference do
   defp malformed(from, path) do
     message = "A reference has the form <stage>.<output> or input.<name>."
     Error.new("invalid_value", message, field: "#{path}.from", value: from)
-  end
-
-  defp collect(items, find) do
-    Enum.reduce_while(items, {:ok, []}, fn item, {:ok, found} ->
-      case find.(item) do
-        {:ok, more} -> {:cont, {:ok, found ++ more}}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
   end
 end

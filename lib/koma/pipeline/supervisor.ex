@@ -33,12 +33,7 @@ defmodule Koma.Pipeline.Supervisor do
 
   @doc "The process of a live pipeline."
   @spec whereis(String.t()) :: pid | nil
-  def whereis(id) do
-    case Registry.lookup(@registry, id) do
-      [{pid, _value}] -> pid
-      [] -> nil
-    end
-  end
+  def whereis(id), do: GenServer.whereis({:via, Registry, {@registry, id}})
 
   @doc "The ids of the live pipelines."
   @spec live() :: [String.t()]

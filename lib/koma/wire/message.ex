@@ -13,6 +13,8 @@ defmodule Koma.Wire.Message do
   | `{:record, fields}` | a map with exactly typed fields |
   """
 
+  alias Koma.Each
+
   @type field_type ::
           :str
           | :bin
@@ -64,12 +66,12 @@ defmodule Koma.Wire.Message do
   def check({:list, type}, values, field) when is_list(values) do
     values
     |> Enum.with_index()
-    |> collect(fn {value, index} -> check(type, value, "#{field}[#{index}]") end)
+    |> Each.map(fn {value, index} -> check(type, value, "#{field}[#{index}]") end)
   end
 
   def check({:map_of, type}, map, field) when is_map(map) do
     with {:ok, pairs} <-
-           collect(map, fn {key, value} ->
+           Each.map(map, fn {key, value} ->
              with {:ok, value} <- check(type, value, "#{field}.#{key}"), do: {:ok, {key, value}}
            end) do
       {:ok, Map.new(pairs)}
@@ -85,7 +87,7 @@ defmodule Koma.Wire.Message do
   @doc "Checks every field of a map, by their string names; returns pairs with atom keys."
   @spec record(keyword(field_type), map, String.t()) :: {:ok, keyword} | {:error, String.t()}
   def record(fields, map, prefix \\ "") do
-    collect(fields, fn {key, type} ->
+    Each.map(fields, fn {key, type} ->
       name = Atom.to_string(key)
 
       with {:ok, value} <- present(map, name, type, prefix),
@@ -118,20 +120,6 @@ defmodule Koma.Wire.Message do
       %{^name => value} -> {:ok, value}
       %{} when elem(type, 0) == :nullable -> {:ok, nil}
       %{} -> {:error, "field #{prefix}#{name} is missing"}
-    end
-  end
-
-  defp collect(values, check) do
-    values
-    |> Enum.reduce_while([], fn value, done ->
-      case check.(value) do
-        {:ok, checked} -> {:cont, [checked | done]}
-        {:error, reason} -> {:halt, {:error, reason}}
-      end
-    end)
-    |> case do
-      {:error, reason} -> {:error, reason}
-      done -> {:ok, Enum.reverse(done)}
     end
   end
 
