@@ -5,6 +5,8 @@
 #   checkpoint  a name below python_nodes/koma/checkpoints, a folder, or a hub id
 #   count       how many processes
 #   slots       how many jobs one process runs at the same time, sharing forward passes
+#   threads     of one process on a processor; without it as many as there are cores, which is best for
+#               whoever is alone: a process for each core with one thread each does more at once
 #   device      auto | cpu | cuda | cuda:0 ...
 #   dtype       auto | float32 | bfloat16 | float16
 #   options     handed to the family as they are

@@ -21,6 +21,8 @@ defmodule Koma.OptionsTest do
         {[models: [%{name: "a", family: "b", checkpoint: "c", slot: 1}]], "unknown keys [:slot]"},
         {[models: [%{name: "a", family: "b", checkpoint: "c", slots: 0}]],
          "slots is not positive"},
+        {[models: [%{name: "a", family: "b", checkpoint: "c", threads: 0}]],
+         "threads is not positive"},
         {[models: [%{name: "a", family: "b", checkpoint: "c", options: %{x: 1}}]], "string keys"}
       ] do
     test "#{inspect(options)} is refused, naming #{words}" do

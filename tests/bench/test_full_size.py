@@ -63,5 +63,7 @@ def test_koma_and_the_stock_pipelines_load_and_run_what_was_built(
 
 def test_a_setting_reaches_another_process_and_a_server_as_it_is(setting: Setting) -> None:
     assert settings.from_json(setting.to_json()) == setting
-    text = Setting({"toy": '/tmp/a "b" #{c}'}, {}).models_file()
+    text = Setting({"toy": '/tmp/a "b" #{c}'}, {}, count=2, threads=1).models_file()
     assert 'checkpoint: "/tmp/a \\"b\\" \\#{c}"' in text
+    assert "count: 2, slots: 8," in text
+    assert "threads: 1}" in text

@@ -7,7 +7,7 @@ defmodule Koma.ModelNode.OsProcess do
   does not take waits in `outbox` until the next `flush/1`.
   """
 
-  alias Koma.ModelNode.Output
+  alias Koma.ModelNode.{Output, Spec}
   alias Koma.Options
   alias Koma.Wire.{Frames, Messages}
 
@@ -25,11 +25,11 @@ defmodule Koma.ModelNode.OsProcess do
   # $1 is the file for stdout and stderr; the rest is the command. exec keeps the process id.
   @shell ~S(out=$1; shift; exec "$@" </dev/null >"$out" 2>&1)
 
-  @doc "Starts the process of the model node with this name."
-  @spec start(String.t(), Options.t()) :: t
-  def start(node, %Options{} = options) do
-    {:ok, output} = Output.start_link(node)
-    env = [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"}]
+  @doc "Starts the process of this model node."
+  @spec start(Spec.t(), Options.t()) :: t
+  def start(%Spec{} = spec, %Options{} = options) do
+    {:ok, output} = Output.start_link(spec.name)
+    env = [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"} | threads(spec)]
 
     settings = [
       :binary,
@@ -45,6 +45,10 @@ defmodule Koma.ModelNode.OsProcess do
     if os_pid, do: Output.guard(output, os_pid)
     %__MODULE__{port: port, os_pid: os_pid, output: output}
   end
+
+  # Unless told, torch takes as many as there are cores.
+  defp threads(%Spec{threads: nil}), do: []
+  defp threads(%Spec{threads: threads}), do: [{"OMP_NUM_THREADS", "#{threads}"}]
 
   defp command(%Options{node_command: nil, python: python}), do: [python, "-m", "koma.port"]
   defp command(%Options{node_command: command}), do: command

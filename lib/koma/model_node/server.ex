@@ -168,7 +168,7 @@ defmodule Koma.ModelNode.Server do
   # --- phases
 
   defp start_process(state) do
-    process = OsProcess.start(state.spec.name, state.options)
+    process = OsProcess.start(state.spec, state.options)
     state = %{state | process: process, started_at: now(), ready_at: nil, stats: nil}
     state = %{state | doom: nil, served: false, flushing: false, next_spec: state.spec}
 

@@ -4,13 +4,23 @@ defmodule Koma.ModelNode.Spec do
   alias Koma.Wire.Msgpack
 
   @enforce_keys [:name, :family, :checkpoint]
-  defstruct [:name, :family, :checkpoint, slots: 1, device: "auto", dtype: "auto", options: %{}]
+  defstruct [
+    :name,
+    :family,
+    :checkpoint,
+    :threads,
+    slots: 1,
+    device: "auto",
+    dtype: "auto",
+    options: %{}
+  ]
 
   @type t :: %__MODULE__{
           name: String.t(),
           family: String.t(),
           checkpoint: String.t(),
           slots: pos_integer,
+          threads: pos_integer | nil,
           device: String.t(),
           dtype: String.t(),
           options: %{String.t() => term}
@@ -18,7 +28,7 @@ defmodule Koma.ModelNode.Spec do
 
   @required ~w(name family checkpoint)a
   @strings @required ++ ~w(device dtype)a
-  @keys @strings ++ ~w(count slots options)a
+  @keys @strings ++ ~w(count slots threads options)a
 
   @doc """
   Turns entries into one spec per process, named `name-1`, `name-2`, ….
@@ -54,7 +64,7 @@ defmodule Koma.ModelNode.Spec do
     with :ok <- none(Map.keys(entry) -- @keys, "unknown keys"),
          :ok <- none(@required -- Map.keys(entry), "misses"),
          :ok <- all(entry, @strings, &is_binary/1, "a string"),
-         :ok <- all(entry, ~w(count slots)a, &(is_integer(&1) and &1 > 0), "positive") do
+         :ok <- all(entry, ~w(count slots threads)a, &(is_integer(&1) and &1 > 0), "positive") do
       all(entry, [:options], &travels?/1, "a map with string keys")
     end
   end

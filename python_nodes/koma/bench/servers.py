@@ -48,10 +48,7 @@ def model_nodes(plan: Plan, setting: Setting) -> dict[str, str]:
     """Return what makes a server have the model nodes of ``setting``."""
     path = plan.folder("logs") / f"models-{setting.device}-{setting.count}.exs"
     path.write_text(setting.models_file())
-    chosen = {"KOMA_MODELS_FILE": str(path)}
-    if setting.count > 1:
-        chosen["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // setting.count))
-    return chosen
+    return {"KOMA_MODELS_FILE": str(path)}
 
 
 def metrics(url: str, name: str) -> dict[str, float]:

@@ -25,7 +25,9 @@ class Setting:
     device: str = "cpu"
     dtype: str = "float32"
     count: int = 1
-    """Model nodes of each family; several share the cores, each with as many threads as it has cores."""
+    """Model nodes of each family"""
+    threads: int | None = None
+    """Of each model node; none: as many as there are cores."""
     faster: float = 2.0
     """Times the throughput of one at a time that is demanded at saturation."""
 
@@ -33,6 +35,8 @@ class Setting:
         """The text of a ``KOMA_MODELS_FILE`` with the model nodes of each family."""
         place = f"device: {_quoted(self.device)}, dtype: {_quoted(self.dtype)}"
         common = f"count: {self.count}, slots: {SLOTS}, {place}"
+        if self.threads is not None:
+            common += f", threads: {self.threads}"
         entries = (
             f"%{{name: {_quoted(family)}, family: {_quoted(family)}, checkpoint: {_quoted(name)}, {common}}}"
             for family, name in self.checkpoints.items()
