@@ -5,13 +5,13 @@
 #   checkpoint  a name below python_nodes/koma/checkpoints, a folder, or a hub id
 #   count       how many processes
 #   slots       how many jobs one process runs at the same time, sharing forward passes
-#   threads     of one process on a processor; without it as many as there are cores, which is best for
-#               whoever is alone: a process for each core with one thread each does more at once
+#   threads     of one process on a processor; without it as many as there are cores. One is fastest for
+#               the small checkpoints that ship, also for a single request; large ones want more
 #   device      auto | cpu | cuda | cuda:0 ...
 #   dtype       auto | float32 | bfloat16 | float16
 #   options     handed to the family as they are
 [
-  %{name: "smolvlm2", family: "smolvlm2", checkpoint: "emoji", count: 1, slots: 8},
-  %{name: "amused", family: "amused", checkpoint: "emoji", count: 1, slots: 8},
-  %{name: "ltx_video", family: "ltx_video", checkpoint: "emoji", count: 1, slots: 8}
+  %{name: "smolvlm2", family: "smolvlm2", checkpoint: "emoji", count: 1, slots: 8, threads: 1},
+  %{name: "amused", family: "amused", checkpoint: "emoji", count: 1, slots: 8, threads: 1},
+  %{name: "ltx_video", family: "ltx_video", checkpoint: "emoji", count: 1, slots: 8, threads: 1}
 ]

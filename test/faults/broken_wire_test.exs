@@ -39,13 +39,15 @@ defmodule Koma.Faults.BrokenWireTest do
   for {behaviour, code, message} <- [
         {"mismatch", "protocol_mismatch", "version 99"},
         {"load_failed", "load_failed", "no such file"},
-        {"silent", "node_hung", "no answer in phase hello"}
+        {"silent", "node_hung", "no answer in phase hello"},
+        {"silent_load", "node_hung", "no answer to pings"}
       ] do
     test "#{behaviour}: models and readiness say #{code}, submits are refused, it is tried again",
          %{dir: dir} do
       start_core(dir,
         node_command: scripted(unquote(behaviour)),
         hello_timeout_ms: 1_000,
+        ping_interval_ms: 100,
         wait: false
       )
 
@@ -59,6 +61,23 @@ defmodule Koma.Faults.BrokenWireTest do
 
       assert {:error, %{code: "unavailable"}} = Koma.submit(%{"task" => "toy.run"}, %Caller{})
     end
+  end
+
+  test "loading may take longer than an answer, until its own time is over", %{dir: dir} do
+    options = [
+      node_command: scripted("slow_load"),
+      hello_timeout_ms: 1_000,
+      ping_interval_ms: 100
+    ]
+
+    start_core(dir, options)
+    assert %{type: "completed"} = submit!()["id"] |> await_end() |> List.last()
+    stop_core()
+    start_core(dir, [load_timeout_ms: 500, wait: false] ++ options)
+
+    eventually(fn ->
+      match?({:error, [%{"error" => %{"message" => "no answer in phase loading"}}]}, Koma.ready())
+    end)
   end
 
   test "a command that does not exist is a model node that keeps failing, nothing more", %{

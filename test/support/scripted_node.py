@@ -111,6 +111,20 @@ elif behaviour == "mismatch":
     time.sleep(60)
 elif behaviour == "silent":
     time.sleep(600)
+elif behaviour == "silent_load":
+    read()
+    raw(frame(ready()))
+    time.sleep(600)
+elif behaviour == "slow_load":
+    # Answers pings meanwhile.
+    read()
+    raw(frame(ready()))
+    load = read()
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:
+        answer(read())
+    raw(frame(ready(load["id"], "toy")))
+    serve()
 elif behaviour == "load_failed":
     read()
     raw(frame(ready()))

@@ -117,19 +117,10 @@ def test_ping_is_answered_while_a_step_runs_with_how_long_it_has_been_running(
 
 
 def test_a_step_that_holds_the_interpreter_silences_the_node_until_it_is_killed(tmp_path: Path) -> None:
-    with NodeProcess(patience_s=1.0) as node:
+    with NodeProcess() as node:
         node.load()
         node.send(submit("hung", tmp_path, fail="hang_gil"))
-        node.wait_for(Accepted)
-        with pytest.raises(AssertionError, match="said nothing"):
-            _ping(node)
-
-
-def _ping(node: NodeProcess) -> None:
-    for number in range(1, 1000):
-        node.send(Ping(number))
-        node.wait_for(Pong)
-        time.sleep(0.005)
+        node.ping_until_silent(1.0)
 
 
 def test_jobs_of_a_node_share_forwards_and_join_in_flight(node: NodeProcess, tmp_path: Path) -> None:
@@ -324,7 +315,10 @@ def test_no_node_outlives_a_parent_that_was_killed_even_where_its_pipes_stay_ope
         node = NodeProcess()
         node.load()
         node.send(submit("j", Path({str(tmp_path)!r}), steps=10_000, step_ms=10, fail={fault!r}))
-        node.wait_for(Progress, lambda m: m.phase == "step")
+        if {fault!r} == "none":
+            node.wait_for(Progress, lambda m: m.phase == "step")
+        else:
+            node.ping_until_silent(1.0)
         import os
         for fd in (node._read_fd, node._write_fd):
             os.set_inheritable(fd, True)

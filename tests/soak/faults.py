@@ -28,7 +28,7 @@ BURST = 40
 DROPS = 200
 UPLOADS = 20
 DOWN = 5.0  # seconds that a server stays away
-HANG = 40.0  # seconds until a model node that hangs is replaced, at most
+HANG = 90.0  # seconds until a model node that hangs is replaced, at most
 
 
 @dataclass(frozen=True, slots=True)

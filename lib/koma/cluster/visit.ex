@@ -93,11 +93,12 @@ defmodule Koma.Cluster.Visit do
   def handle_info(_late, state), do: {:noreply, state}
 
   # The slot is given back by the model node when it has let go, or by the scheduler, which watches
-  # this process; when there was none, here.
+  # this process; when there was none, here. So is what the model node has written: one that was
+  # killed meanwhile leaves it, one that goes on deletes it when it lets go.
   @impl GenServer
   def terminate(_reason, state) do
     if state.phase == :slot, do: give_back(state)
-    if state.phase == :outputs, do: File.rm_rf(state.submit.output_dir)
+    if state.phase in [:running, :outputs], do: File.rm_rf(state.submit.output_dir)
   end
 
   defp give_back(state), do: Cluster.slot_free(node(state.job), state.name, state.submit.id)

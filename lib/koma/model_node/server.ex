@@ -45,6 +45,7 @@ defmodule Koma.ModelNode.Server do
     :last_error,
     :order,
     :next_spec,
+    :load_by,
     :deadline,
     phase: :waiting,
     failures: 0,
@@ -182,6 +183,14 @@ defmodule Koma.ModelNode.Server do
     kill(state, "node_hung", "no answer in phase #{state.phase}")
   end
 
+  # Loading may take long, but who loads still answers; a large import may silence it for a while.
+  defp timeout(:ping, %{phase: :loading} = state) do
+    case Health.check(state.health, state.options.hello_timeout_ms, now()) do
+      :ok -> if now() < state.load_by, do: ping(state), else: timeout(:handshake, state)
+      {:hung, reason} -> kill(state, "node_hung", reason)
+    end
+  end
+
   defp timeout(:ping, state) do
     case Health.check(state.health, state.options.ping_timeout_ms, now()) do
       :ok -> ping(state)
@@ -200,9 +209,15 @@ defmodule Koma.ModelNode.Server do
     {seq, health} = Health.ping(state.health)
 
     %{state | health: health}
-    |> timer(state.options.ping_interval_ms, :ping)
+    |> timer(ping_pause(state), :ping)
     |> send_message(%Ping{seq: seq})
   end
+
+  defp ping_pause(%{phase: :loading} = state) do
+    min(state.options.ping_interval_ms, max(state.load_by - now(), 0))
+  end
+
+  defp ping_pause(state), do: state.options.ping_interval_ms
 
   # --- what the model node says
 
@@ -254,7 +269,7 @@ defmodule Koma.ModelNode.Server do
   end
 
   # An answer to a ping may come after the next command went out.
-  defp take(%Pong{}, %{phase: phase} = state) when phase in [:loading, :unloading], do: state
+  defp take(%Pong{}, %{phase: :unloading} = state), do: state
 
   defp take(%Pong{busy_ms: busy_ms}, %{phase: phase} = state) when phase != :hello do
     case Health.pong(state.health, busy_ms, state.options.hang_timeout_ms, now()) do
@@ -338,10 +353,13 @@ defmodule Koma.ModelNode.Server do
   end
 
   defp load(state, spec) do
-    %{state | next_spec: spec}
+    began = now()
+    load_by = began + state.options.load_timeout_ms
+
+    %{state | next_spec: spec, health: Health.new(began), load_by: load_by}
     |> phase(:loading)
-    |> timer(state.options.load_timeout_ms, :handshake)
     |> send_message(Handshake.load(spec))
+    |> ping()
   end
 
   # --- up and down

@@ -53,14 +53,15 @@ def from_json(text: str) -> Setting:
     return Setting(**json.loads(text))
 
 
-def emoji() -> Setting:
-    """The checkpoints that ship, with the defaults that they name, on the processor."""
+def emoji(count: int = 1) -> Setting:
+    """The checkpoints that ship, as config/models.exs has them, on the processor; ``count`` model nodes of
+    each family."""
     known = {family: manifest.read(checkpoints.resolve("emoji", family), {}).defaults for family in FAMILIES}
     params = {
         family: {name: value for name, value in defaults.items() if name in _ASKED}
         for family, defaults in known.items()
     }
-    return Setting(dict.fromkeys(FAMILIES, "emoji"), params)
+    return Setting(dict.fromkeys(FAMILIES, "emoji"), params, count=count, threads=1)
 
 
 def _quoted(text: str) -> str:

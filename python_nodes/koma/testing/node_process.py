@@ -24,6 +24,7 @@ from koma.port.messages import (
     Load,
     Log,
     NodeMessage,
+    Ping,
     Ready,
     Stats,
     Submit,
@@ -109,6 +110,21 @@ class NodeProcess:
             if isinstance(message, kind) and where(message):
                 return message
         raise AssertionError(f"the node ended before {kind.__name__}; heard: {self.heard[-5:]}")
+
+    def ping_until_silent(self, patience_s: float) -> None:
+        """Ping until nothing is heard for so long: then something holds the interpreter.
+
+        Raises:
+            AssertionError: it still answers after a minute.
+        """
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up:
+            self.send(Ping(1))
+            if not select.select([self._read_fd], [], [], patience_s)[0]:
+                return
+            self.receive()
+            time.sleep(0.005)
+        raise AssertionError("the node still answers")
 
     def wait_for_end(self) -> int:
         """Wait until the node has closed its end and return its exit code (negative: the signal)."""

@@ -123,7 +123,7 @@ test("a cancel ends the job, and a second one is harmless", async (t) => {
 })
 
 test("heartbeats are answered, so the socket stays open", async (t) => {
-  const socket = connect(t, { heartbeatIntervalMs: 50 })
+  const socket = connect(t, { heartbeatIntervalMs: 500 })
   await new Promise((resolve) => socket.onOpen(resolve))
   let closed = false
   socket.onClose(() => (closed = true))
