@@ -137,6 +137,27 @@ defmodule Koma.Faults.ClusterTest do
       end
     end
 
+    test "a model node that is killed while it writes for another peer leaves nothing behind",
+         context do
+      names = names(context, ~w(g w))
+      g = start_peer(context, names, 0, roles: [:gateway], models: [])
+      w = start_peer(context, names, 1, roles: [:worker], models: [toy(%{slots: 1})])
+      await_cluster([g, w], 1)
+      id = submit!(g, long(1, 60))["id"]
+      await_step(g, id)
+
+      [{_id, visit, _type, _modules}] =
+        call(w, DynamicSupervisor, :which_children, [Koma.Cluster.Visits])
+
+      # As far as it would be when it is killed.
+      folder = call(w, :sys, :get_state, [visit]).submit.output_dir
+      File.mkdir_p!(folder)
+      File.write!(Path.join(folder, "half"), "a result")
+      signal(%{os_pid: call(w, Koma.ModelNode, :os_pid, ["toy-1"])}, "KILL")
+      assert %{type: "completed"} = List.last(await_end(g, id))
+      eventually(fn -> File.ls!(Path.dirname(folder)) == [] end)
+    end
+
     test "a worker that is stopped in an orderly way finishes what it runs", context do
       [a, _b, c] = three(context)
       ids = for seed <- 1..6, do: submit!(a, long(seed))["id"]

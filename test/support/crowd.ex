@@ -17,7 +17,8 @@ defmodule Koma.Crowd do
     # As clients do that wait for a server: without spinning.
     args = paths ++ ['+sbwt', 'none', '+sbwtdcpu', 'none', '+sbwtdio', 'none']
     options = %{connection: :standard_io, args: args, wait_boot: @slack_ms, shutdown: :halt}
-    {:ok, control, _node} = :peer.start_link(options)
+    {:ok, control, _node} = :peer.start(options)
+    ExUnit.Callbacks.on_exit(fn -> :peer.stop(control) end)
     {:ok, _apps} = :peer.call(control, Application, :ensure_all_started, [:gun], @slack_ms)
     control
   end
