@@ -65,7 +65,9 @@ defmodule Koma.Options do
     python_path: {:path, "python_nodes", "folder of the Python package"},
     node_command: {:command, nil, "what starts a model node; nil: `<python> -m koma.port`"},
     models: {:models, [], "entries of config/models.exs"},
-    hello_timeout_ms: {:integer, 1, nil, 60_000, "from start to the first message"},
+    hello_timeout_ms:
+      {:integer, 1, nil, 60_000,
+       "from start to the first message; between answers while it loads"},
     load_timeout_ms: {:integer, 1, nil, 900_000, "for loading a checkpoint, a download included"},
     ping_interval_ms: {:integer, 1, nil, 1_000, "between pings"},
     ping_timeout_ms: {:integer, 1, nil, 20_000, "without a pong until a model node is killed"},
