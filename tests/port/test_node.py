@@ -120,6 +120,7 @@ def test_a_step_that_holds_the_interpreter_silences_the_node_until_it_is_killed(
     with NodeProcess() as node:
         node.load()
         node.send(submit("hung", tmp_path, fail="hang_gil"))
+        node.wait_for(Accepted)
         node.ping_until_silent(1.0)
 
 

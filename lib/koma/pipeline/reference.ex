@@ -16,26 +16,19 @@ defmodule Koma.Pipeline.Reference do
   end
 
   def find(value, path) when is_map(value) do
-    find_each(value, fn {name, item} -> {item, "#{path}.#{name}"} end)
+    value |> Each.map(fn {name, item} -> find(item, "#{path}.#{name}") end) |> concat()
   end
 
   def find(value, path) when is_list(value) do
     value
     |> Enum.with_index()
-    |> find_each(fn {item, index} -> {item, "#{path}[#{index}]"} end)
+    |> Each.map(fn {item, index} -> find(item, "#{path}[#{index}]") end)
+    |> concat()
   end
 
   def find(_scalar, _path), do: {:ok, []}
 
-  defp find_each(items, place) do
-    found =
-      Each.map(items, fn item ->
-        {value, path} = place.(item)
-        find(value, path)
-      end)
-
-    with {:ok, found} <- found, do: {:ok, Enum.concat(found)}
-  end
+  defp concat(found), do: with({:ok, lists} <- found, do: {:ok, Enum.concat(lists)})
 
   @doc "The value with every reference replaced by what `lookup` finds for it."
   @spec replace(value, path, (source, path -> {:ok, term} | {:error, Error.t()})) ::

@@ -47,14 +47,18 @@ def load_model(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device)
 
 def _skeleton(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     try:
-        with torch.device("meta"):
-            if issubclass(cls, diffusers.ModelMixin):
-                model = cls.from_config(cls.load_config(folder, local_files_only=True))
-            else:
-                model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+        model = make_model(cls, folder, torch.device("meta"))
     except Exception as error:
         raise _failed(folder, str(error)) from error
     return model.to(dtype).eval()
+
+
+def make_model(cls: Any, folder: Path, device: torch.device) -> Any:
+    """Make a model of the configuration in ``folder``, with the weights that its class begins with."""
+    with device:
+        if issubclass(cls, diffusers.ModelMixin):
+            return cls.from_config(cls.load_config(folder, local_files_only=True))
+        return cls(cls.config_class.from_pretrained(folder, local_files_only=True))
 
 
 def load_part(cls: Any, folder: Path) -> Any:

@@ -41,9 +41,8 @@ class Family:
 
     def __init__(self, plan: Plan, name: str, setting: Setting) -> None:
         self._plan = plan
-        self._setting = setting
         self.name = name
-        self.faster = setting.faster
+        self.setting = setting
         self._draw = plan.random(f"batching/{name}")
         self._workload = Workload(self._draw, plan.folder("clips"), setting)
         self._rows_file = plan.folder("logs") / f"rows-{name}"
@@ -56,9 +55,9 @@ class Family:
         self._rows_file.write_text("")
         python = str(observed.interpreter(self._plan.folder("logs")))
         environment = {"KOMA_PYTHON": python, observed.VARIABLE: str(self._rows_file)}
-        environment |= servers.model_nodes(self._plan, self._setting)
+        environment |= servers.model_nodes(self._plan, self.setting)
         with (
-            stock(self._plan, [self.name], self._setting) as baseline,
+            stock(self._plan, [self.name], self.setting) as baseline,
             servers.koma(self._plan, self.name, f"batching-{self.name}", **environment) as server,
         ):
             replay = Replay(server.url)
@@ -171,8 +170,8 @@ def _bars(family: Family, loads: Sequence[float]) -> list[Bar]:
     if family.name in SATURATED:
         load = max(loads)
         ratio = family.runs[KOMA, load].throughput / family.runs[SINGLE, load].throughput
-        demand = f"{family.name}: throughput at saturation ≥ {family.faster:g}× one at a time"
-        bars.append(Bar(demand, f"{ratio:.2f}× at load {load:g}", ratio >= family.faster))
+        demand = f"{family.name}: throughput at saturation ≥ {family.setting.faster:g}× one at a time"
+        bars.append(Bar(demand, f"{ratio:.2f}× at load {load:g}", ratio >= family.setting.faster))
     return bars
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from koma.bench.setting import FAMILIES
 from koma.models import checkpoints
-from koma.models import components as _components  # noqa: F401  (prepares the import of the libraries)
+from koma.models.components import make_model
 from koma.models.device import DTYPES
 
 CLIP_TOKENS, T5_TOKENS = 77, 128
@@ -22,21 +23,20 @@ CLIP_TOKENS, T5_TOKENS = 77, 128
 _SEED = 20240229
 
 
-def build(configs: Path, target: Path, device: str, dtype: str, ltx: str = "2b") -> dict[str, str]:
+def build(configs: Path, target: Path, device: str, dtype: str) -> dict[str, str]:
     """Write a checkpoint of each family below ``target``; return family -> folder.
 
     Args:
         configs: a folder laid out like ``tests/models/configs``.
         device: where the random weights are drawn; a GPU is much quicker.
         dtype: a key of :data:`koma.models.device.DTYPES`, of the weights on the disk.
-        ltx: size of LTX-Video's transformer, "2b" or "13b".
     """
     target.mkdir(parents=True, exist_ok=True)
     write = _Writer(torch.device(device), DTYPES[dtype])
     _amused(configs / "amused-256", target / "amused", write)
-    _ltx_video(configs / "ltx", target / "ltx_video", write, ltx)
+    _ltx_video(configs / "ltx", target / "ltx_video", write)
     _smolvlm2(configs / "smolvlm2-256m", target / "smolvlm2", write)
-    return {family: str(target / family) for family in ("smolvlm2", "amused", "ltx_video")}
+    return {family: str(target / family) for family in FAMILIES}
 
 
 class _Writer:
@@ -49,16 +49,8 @@ class _Writer:
     def __call__(self, cls: Any, folder: Path) -> None:
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(_SEED)
-            model = self._made(cls, folder)
+            model = make_model(cls, folder, self._device)
         model.to(self._dtype).save_pretrained(folder)
-
-    def _made(self, cls: Any, folder: Path) -> Any:
-        from diffusers import ModelMixin
-
-        with self._device:
-            if issubclass(cls, ModelMixin):
-                return cls.from_config(cls.load_config(folder, local_files_only=True))
-            return cls(cls.config_class.from_pretrained(folder, local_files_only=True))
 
 
 def _amused(configs: Path, folder: Path, write: _Writer) -> None:
@@ -76,13 +68,13 @@ def _amused(configs: Path, folder: Path, write: _Writer) -> None:
     write(CLIPTextModelWithProjection, folder / "text_encoder")
 
 
-def _ltx_video(configs: Path, folder: Path, write: _Writer, size: str) -> None:
+def _ltx_video(configs: Path, folder: Path, write: _Writer) -> None:
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
     from transformers import T5EncoderModel
 
     emoji = checkpoints.resolve("emoji", "ltx_video")
     for name, place in {
-        f"transformer_{size}.json": "transformer/config.json",
+        "transformer_2b.json": "transformer/config.json",
         "vae_0.9.5.json": "vae/config.json",
         "text_encoder.json": "text_encoder/config.json",
         "scheduler_0.9.json": "scheduler/scheduler_config.json",

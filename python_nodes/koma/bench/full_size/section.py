@@ -29,8 +29,9 @@ as in the sections above. Images of 256 × 256 px, videos of 512 × 320 px and 9
 
 
 def measure(plan: Plan) -> Finding | None:
-    """Measure, or return None where there is no GPU."""
+    """Measure; where there is no GPU, say so and return None."""
     if not torch.cuda.is_available():
+        plan.say("not measured: this machine has no GPU")
         return None
     finding = Finding("full_size", "Released sizes, on a GPU", f"{TEXT} GPU: {torch.cuda.get_device_name()}.")
     with TemporaryDirectory(prefix="koma-full-size-") as folder:

@@ -1,4 +1,4 @@
-"""What a device does at best, measured with torch and the threads that model nodes have."""
+"""What a device does at best, measured with torch and its own choice of threads."""
 
 from __future__ import annotations
 

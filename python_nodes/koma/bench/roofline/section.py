@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,8 +22,8 @@ from koma.models.device import DTYPES
 from koma.runtime import runner as contract
 from koma.runtime.runner import Runner, State
 
-_STEPS = 5
-"""Timed steps; a request has six at least."""
+_TIMED = 3
+"""Steps that are timed, after a first one; with two that are counted, as many as the shortest request has."""
 
 TEXT = """One step of a model node's runner by itself, without gateway, engine and previews. Operations
 are those of matrix products, convolutions and attention; bytes are the weights and states read, each once.
@@ -56,21 +57,29 @@ def measure_steps(plan: Plan, setting: Setting, finding: Finding) -> None:
     rows = []
     for family in FAMILIES:
         plan.say(f"{family}: steps of 1 and of {SLOTS} rows")
-        one, many = (_step(plan, setting, family, count) for count in (1, SLOTS))
+        one, many = _steps(plan, setting, family)
         rows += [_row(family, one, best, ""), _row(family, many, best, _gain(one, many))]
     head = ["family", "rows", "GFLOP", "MB read", "ms", "at best ms", "of that", "eight together"]
     title = f"{best.operations / 1e9:.0f} GFLOP/s and {best.bytes / 1e9:.1f} GB/s at best, {setting.dtype}"
     finding.tables.append(Table(title, head, rows))
 
 
-def _step(plan: Plan, setting: Setting, family: str, rows: int) -> Step:
+def _steps(plan: Plan, setting: Setting, family: str) -> tuple[Step, Step]:
+    """Return a step of one row and one of as many as there are slots."""
     runner = registry.load(family, setting.checkpoints[family], setting.device, setting.dtype, SLOTS, {})
     workload = Workload(plan.random(f"roofline/{family}"), plan.folder("clips"), setting)
-    states = [_state(plan, runner, request) for request in workload.requests(family, rows)]
     device = torch.device(setting.device)
-    taken = ceilings.seconds(lambda: runner.step(states), device, median, _STEPS - 2)
+    one, many = (
+        _step(runner, [_state(plan, runner, request) for request in workload.requests(family, rows)], device)
+        for rows in (1, SLOTS)
+    )
+    return one, many
+
+
+def _step(runner: Runner, states: Sequence[State], device: torch.device) -> Step:
+    taken = ceilings.seconds(lambda: runner.step(states), device, median, _TIMED)
     return Step(
-        rows,
+        len(states),
         taken,
         counts.operations(lambda: runner.step(states)),
         counts.bytes_read(lambda: runner.step(states)),
