@@ -63,7 +63,6 @@ defmodule Koma.Soak.OverloadTest do
     table = :ets.new(:told, [:public, :ordered_set])
     events = [[:koma, :job, :started], [:koma, :job, :finished], [:koma, :queue, :depth]]
     :ok = Telemetry.attach("overload", events, &tell/4, table)
-    on_exit(fn -> Telemetry.detach("overload") end)
     table
   end
 

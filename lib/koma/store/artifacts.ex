@@ -86,7 +86,8 @@ defmodule Koma.Store.Artifacts do
       with :ok <- synced,
            :ok <- same(id, expected),
            media_type = MediaType.sniff(writer.head, writer.media_type),
-           {:ok, artifact, status} <- place(writer.path, id, media_type, writer.head) do
+           content = %{id: id, head: writer.head, bytes: writer.bytes},
+           {:ok, artifact, status} <- place(writer.path, content, media_type) do
         own(artifact, status, writer.key)
       end
 
@@ -116,9 +117,9 @@ defmodule Koma.Store.Artifacts do
   """
   @spec adopt(Path.t(), String.t(), String.t()) :: {:ok, artifact} | {:error, Error.t()}
   def adopt(path, media_type, sha256) do
-    with {:ok, id, head} <- digest(path),
-         :ok <- same(id, sha256),
-         {:ok, artifact, _new} <- place(path, id, media_type, head) do
+    with {:ok, content} <- content(path),
+         :ok <- same(content.id, sha256),
+         {:ok, artifact, _new} <- place(path, content, media_type) do
       {:ok, artifact}
     end
   end
@@ -221,36 +222,32 @@ defmodule Koma.Store.Artifacts do
 
   # Both files are whole before they get their names, the type first: a file with a final name
   # always has its type, and two processes that store the same bytes write the same.
-  defp place(from, id, media_type, head) do
-    with {:ok, artifact, status} <- move(from, id, to_note(media_type, head)) do
-      metadata = %{id: id, media_type: artifact.media_type, status: status}
+  defp place(from, content, media_type) do
+    with {:ok, artifact, status} <- move(from, content, media_type) do
+      metadata = %{id: artifact.id, media_type: artifact.media_type, status: status}
       Telemetry.execute([:koma, :artifact, :stored], %{bytes: artifact.bytes}, metadata)
       {:ok, artifact, status}
     end
   end
 
-  defp move(from, id, media_type) do
+  defp move(from, %{id: id, head: head, bytes: bytes}, media_type) do
     case Grace.renew(id) do
       :ok ->
         _adopted_twice = File.rm(from)
         with {:ok, artifact} <- fetch(id), do: {:ok, artifact, :existed}
 
       :gone ->
-        result = name(from, path(id), media_type)
-        with :ok <- to_disk(result), {:ok, artifact} <- fetch(id), do: {:ok, artifact, :created}
+        artifact = %{id: id, path: path(id), media_type: media_type, bytes: bytes}
+        noted = if MediaType.sniff(head, nil) != media_type, do: media_type
+        with :ok <- to_disk(name(from, artifact.path, noted)), do: {:ok, artifact, :created}
     end
-  end
-
-  defp to_note(media_type, head) do
-    if MediaType.sniff(head, nil) == media_type, do: nil, else: media_type
   end
 
   # Touched, as a model node may have written its file long ago.
   defp name(from, to, media_type) do
     with :ok <- File.touch(from),
-         :ok <- File.mkdir_p(Path.dirname(to)),
          :ok <- name_type(from <> ".type", to <> ".type", media_type),
-         :ok <- File.rename(from, to),
+         :ok <- rename(from, to),
          do: Folder.sync(Path.dirname(to))
   end
 
@@ -258,7 +255,7 @@ defmodule Koma.Store.Artifacts do
 
   defp name_type(from, to, media_type) do
     with :ok <- File.write(from, media_type, [:sync]),
-         :ok <- File.rename(from, to) do
+         :ok <- rename(from, to) do
       :ok
     else
       {:error, reason} ->
@@ -267,28 +264,40 @@ defmodule Koma.Store.Artifacts do
     end
   end
 
-  # Hashes a file chunk by chunk and syncs it; also returns how it begins.
-  defp digest(path) do
+  # Most are not the first of their folder.
+  defp rename(from, to) do
+    with {:error, :enoent} <- File.rename(from, to),
+         :ok <- File.mkdir_p(Path.dirname(to)),
+         :ok <- Folder.sync(folder()),
+         do: File.rename(from, to)
+  end
+
+  # Reads a file once, chunk by chunk, and syncs it.
+  defp content(path) do
     case :file.open(path, [:read, :raw, :binary]) do
       {:ok, file} ->
-        hash = hash(file, :crypto.hash_init(:sha256))
-        synced = with {:ok, _hash} <- hash, do: :file.sync(file)
+        read = read(file, %{hash: :crypto.hash_init(:sha256), head: "", bytes: 0})
+        synced = with {:ok, _content} <- read, do: :file.sync(file)
         :ok = :file.close(file)
-
-        with :ok <- to_disk(synced),
-             {:ok, hash} <- hash,
-             do: {:ok, Base.encode16(hash, case: :lower), beginning(path)}
+        with :ok <- to_disk(synced), do: read
 
       {:error, reason} ->
         {:error, Error.new("model_failed", "The model node's output is not there: #{reason}")}
     end
   end
 
-  defp hash(file, context) do
+  defp read(file, %{hash: hash, head: head, bytes: bytes}) do
     case :file.read(file, @chunk) do
-      {:ok, bytes} -> hash(file, :crypto.hash_update(context, bytes))
-      :eof -> {:ok, :crypto.hash_final(context)}
-      {:error, reason} -> {:error, reason}
+      {:ok, chunk} ->
+        hash = :crypto.hash_update(hash, chunk)
+        read(file, %{hash: hash, head: head(head, chunk), bytes: bytes + byte_size(chunk)})
+
+      :eof ->
+        id = hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
+        {:ok, %{id: id, head: head, bytes: bytes}}
+
+      {:error, reason} ->
+        {:error, reason}
     end
   end
 

@@ -130,7 +130,7 @@ defmodule Koma.Telemetry.Events do
   end
 
   defp check_keys!(event, what, listed, given) do
-    if Enum.sort(listed) != Enum.sort(Map.keys(given)) do
+    if map_size(given) != length(listed) or not Enum.all?(listed, &is_map_key(given, &1)) do
       raise ArgumentError,
             "#{what} of #{inspect(event)} are #{inspect(Map.keys(given))}, not #{inspect(listed)}"
     end
