@@ -31,7 +31,7 @@ test-setup:
 	@scripts/setup.sh --browser
 
 test-elixir:
-	$(MIX_TEST)
+	scripts/exunit.sh
 
 test-python:
 	mix compile --no-deps-check

@@ -22,10 +22,8 @@ defmodule Koma.ClusterCase do
   end
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-cluster-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
+    dir = Koma.TestFolder.new("cluster")
     epmd = start_epmd()
-    on_exit(fn -> File.rm_rf!(dir) end)
     {:ok, dir: dir, epmd: epmd}
   end
 

@@ -18,9 +18,7 @@ defmodule Koma.CoreCase do
   end
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-test-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
+    dir = Koma.TestFolder.new("core")
     {:ok, dir: dir}
   end
 

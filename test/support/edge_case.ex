@@ -19,9 +19,7 @@ defmodule Koma.EdgeCase do
   end
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-edge-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
+    dir = Koma.TestFolder.new("edge")
     {:ok, _apps} = Application.ensure_all_started(:gun)
     {:ok, dir: dir}
   end

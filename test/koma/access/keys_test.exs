@@ -9,9 +9,7 @@ defmodule Koma.Access.KeysTest do
   alias Koma.Access.Keys
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-keys-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
+    dir = Koma.TestFolder.new("keys")
     {:ok, path: Path.join(dir, "keys"), dir: dir}
   end
 

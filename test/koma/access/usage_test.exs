@@ -6,8 +6,7 @@ defmodule Koma.Access.UsageTest do
   alias Koma.Options
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-usage-#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(dir) end)
+    dir = Koma.TestFolder.new("usage")
     start(dir)
     {:ok, dir: dir}
   end

@@ -85,7 +85,8 @@ defmodule Koma.Cache.SharedTest do
     end)
 
     refute run(@seeded)["cached"]
-    assert submit!(@seeded)["cached"]
+    # On a busy machine an answer may take longer than the 100 ms: then it runs once more.
+    eventually(fn -> submit!(@seeded)["cached"] end)
   end
 
   defp start(c, name, overrides \\ []) do

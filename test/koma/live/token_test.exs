@@ -5,8 +5,7 @@ defmodule Koma.Live.TokenTest do
   alias Koma.{Options, Secret}
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-token-#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(dir) end)
+    dir = Koma.TestFolder.new("token")
     Secret.load(Options.new!(data_dir: dir))
     {:ok, dir: dir}
   end

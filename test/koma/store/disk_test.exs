@@ -8,8 +8,7 @@ defmodule Koma.Store.DiskTest do
   alias Koma.Store.{Disk, Journal, Jobs, Memory}
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "koma-jobs-#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(dir) end)
+    dir = Koma.TestFolder.new("jobs")
     Options.put(Options.new!(data_dir: dir))
     {:ok, dir: dir, journal: Path.join(dir, "journal")}
   end

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The ExUnit suite in two halves at the same time: much of a test of faults is waiting.
+# ELIXIR_ERL_OPTIONS as the server has them: threads that wait do not spin.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export MIX_ENV=test ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none"
+logs=_build/exunit
+mkdir -p "$logs"
+mix compile --no-deps-check || exit
+
+half() { MIX_TEST_PARTITION=$1 mix test --partitions 2 2>&1 | tee "$logs/$1.log"; }
+status=0
+half 2 >/dev/null &
+half 1 || status=$?
+wait $! || status=$?
+cat "$logs/2.log"
+# Once more, where the end of a long log shows it.
+[ "$status" = 0 ] || grep -h -A 20 '^Failed:' "$logs/1.log" "$logs/2.log"
+exit "$status"
