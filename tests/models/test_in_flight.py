@@ -149,6 +149,7 @@ def test_a_cancelled_job_is_told_so_and_takes_part_in_no_later_forward(
     with RunningEngine(runner, tmp_path) as engine:
         for name, params, given in zip(["stays", "leaves"], JOBS[family], inputs, strict=False):
             _submit(engine, family, name, params, given)
+            gate.wait_until_prepared(name)
         gate.open(1)
         engine.wait_for(Progress, "stays", phase="step", step=1)
         engine.engine.cancel("leaves")

@@ -7,6 +7,7 @@ import hashlib
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from koma.models.smolvlm2 import runner as smolvlm2
 from koma.models.smolvlm2.encode import prompt_ids
 from koma.models.smolvlm2.step import draw
 from koma.models.smolvlm2.text import TextStream
+from koma.port.messages import InputRef, Submit
 from koma.runtime.runner import InputFile, Request
+from koma.testing.scripted import RunningEngine
 
 Make = Callable[..., Request]
 TASK = "video.understand"
@@ -265,6 +268,24 @@ def test_the_same_picture_is_looked_at_once(
     for prompt in ("one", "two"):
         fresh.prepare(request_of(fresh, TASK, {"image": pictures[0]}, prompt=prompt))
     assert len(counter.rows) == 1
+
+
+def test_while_one_picture_waits_to_be_encoded_the_next_one_is_decoded(
+    runner: Any, pictures: list[InputFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, decoded = runner._vision.look, SimpleQueue[str]()
+
+    def noted(request: Request) -> Any:
+        encode = look(request)
+        decoded.put(request.id)
+        return encode
+
+    monkeypatch.setattr(runner._vision, "look", noted)
+    with RunningEngine(runner, tmp_path) as engine, runner._parts.turns.turn():
+        for job, picture in zip("ab", pictures, strict=False):
+            image = InputRef(str(picture.path), picture.sha256, picture.media_type, picture.bytes)
+            engine.engine.submit(Submit(job, 1, TASK, {}, {"image": image}, str(tmp_path / job), False))
+        assert {decoded.get(timeout=20) for _ in range(2)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("mark", ["<image>", "<video>", "<end_of_utterance>"])

@@ -64,7 +64,7 @@ class Engine:
         self._pace = Pace()
         self._preview_pace = PreviewPace()
         self._activity = Activity()
-        self._preparer = Worker("prepare", self._prepare)
+        self._preparer = Worker("prepare", self._prepare, runner.preparers)
         self._finisher = Worker("finish", self._finish)
         self._previewer: Worker[tuple[Job, int, Callable[[], contract.Preview]]] = Worker(
             "preview", self._picture

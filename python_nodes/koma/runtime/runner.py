@@ -112,14 +112,16 @@ class Loaded:
 class Runner(Protocol):
     """The phases of one model family.
 
-    The engine calls ``prepare`` and ``finish`` on a worker thread each, everything else on its own thread. A
-    phase may raise :class:`koma.errors.KomaError` to fail this job alone; any other exception fails the job
-    as ``model_failed``. An out-of-memory error of ``step`` makes the engine halve the batch cap of that key
-    and run the rows apart.
+    The engine calls ``prepare`` on ``preparers`` worker threads, ``finish`` on one, and everything else on
+    its own thread. A phase may raise :class:`koma.errors.KomaError` to fail this job alone; any other
+    exception fails the job as ``model_failed``. An out-of-memory error of ``step`` makes the engine halve
+    the batch cap of that key and run the rows apart.
     """
 
     loaded: Loaded
     tasks: Mapping[str, TaskSpec]
+    preparers: int
+    """Jobs that are prepared at the same time."""
 
     def prepare(self, request: Request) -> State:
         """Decode and validate inputs, encode the prompt, draw the initial noise from the job's own seed."""

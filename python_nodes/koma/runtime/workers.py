@@ -34,20 +34,23 @@ class Activity:
 
 
 class Worker(Generic[Item]):
-    """One daemon thread that calls ``work`` on each item in turn. ``work`` must not raise."""
+    """Daemon threads that call ``work`` on each item, first come, first served. ``work`` must not raise."""
 
-    def __init__(self, name: str, work: Callable[[Item], None]) -> None:
+    def __init__(self, name: str, work: Callable[[Item], None], threads: int = 1) -> None:
         self._items: SimpleQueue[Item | None] = SimpleQueue()
         self._work = work
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._threads = threads
+        for _ in range(threads):
+            threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def put(self, item: Item) -> None:
         """Hand over an item; returns at once."""
         self._items.put(item)
 
     def stop(self) -> None:
-        """End the thread after the items that it has."""
-        self._items.put(None)
+        """End the threads after the items that they have."""
+        for _ in range(self._threads):
+            self._items.put(None)
 
     def _run(self) -> None:
         while (item := self._items.get()) is not None:

@@ -47,6 +47,8 @@ class ScriptedRunner(Runner):
     must be set for those phases to go on. ``fits`` is the largest batch that does not run out of memory.
     """
 
+    preparers = 1
+
     def __init__(self, fits: int | None = None, gated: bool = False) -> None:
         self.loaded = Loaded("script", "none", "0" * 64, "cpu", "none")
         outputs = {"text": "text/plain", "log": "text/plain"}

@@ -19,6 +19,8 @@ TASK = "image.generate"
 class AmusedRunner:
     """Paints images; see :class:`koma.runtime.runner.Runner` for the phases."""
 
+    preparers = 1
+
     def __init__(self, modules: parts.Parts, opened: Opened) -> None:
         self.loaded = opened.loaded
         self._parts = modules

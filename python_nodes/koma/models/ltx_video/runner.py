@@ -22,6 +22,8 @@ _FIRST_IMAGE = InputSpec(
 class LtxVideoRunner:
     """Makes videos; see :class:`koma.runtime.runner.Runner` for the phases."""
 
+    preparers = 1
+
     def __init__(self, modules: parts.Parts, opened: Opened) -> None:
         self.loaded = opened.loaded
         self._parts = modules

@@ -23,6 +23,10 @@ _INPUTS = {
 class SmolVlm2Runner:
     """Answers questions about videos and images; see :class:`koma.runtime.runner.Runner` for the phases."""
 
+    preparers = 2
+    """While one clip is encoded the next one is decoded, so that its turn comes after one step of the others,
+    not after all the steps that the decoding takes."""
+
     def __init__(self, modules: parts.Parts, opened: Opened) -> None:
         self.loaded = opened.loaded
         self._parts = modules

@@ -46,6 +46,8 @@ class ToyState(State):
 class ToyRunner(Runner):
     """Counts steps and hashes."""
 
+    preparers = 1
+
     def __init__(self, loaded: Loaded, batch_limit: int | None) -> None:
         self.loaded = loaded
         self.tasks: Mapping[str, TaskSpec] = {
