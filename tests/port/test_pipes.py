@@ -8,8 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from koma.port.codec import decode_node, encode
 from koma.port.frames import FrameBuffer, frame
+from koma.port.limits import PROTOCOL_VERSION
+from koma.port.messages import Failed, Hello, Load, Ping
+from koma.port.node import Node
 from koma.port.pipes import Pipes
+from koma.port.process import EX_SOFTWARE
 
 THREADS, EACH = 6, 400
 
@@ -74,3 +79,42 @@ def test_frames_of_many_threads_arrive_whole_and_in_the_order_of_each(ends: tupl
     assert all(numbers == list(range(EACH)) for numbers in seen.values())
     for thread in threads:
         thread.join()
+
+
+def test_a_node_ends_when_its_last_message_is_written_whichever_thread_writes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (commands, gateway), (answers, node_end) = os.pipe(), os.pipe()
+    writing, go_on, write = threading.Event(), threading.Event(), os.write
+
+    def held_up(fd: int, data: bytes) -> int:
+        if threading.current_thread().name == "reader":
+            writing.set()
+            assert go_on.wait(20)
+        return write(fd, data)
+
+    code: list[int] = []
+    node = Node(Pipes(commands, node_end))
+    main = threading.Thread(target=lambda: code.append(node.run()))
+    monkeypatch.setattr(os, "write", held_up)
+    main.start()
+    load = Load("load", "no family", "no checkpoint", "cpu", "auto", 1, {})
+    write(
+        gateway, b"".join(frame(encode(message)) for message in (Hello(PROTOCOL_VERSION, "n"), Ping(1), load))
+    )
+    assert writing.wait(20)
+    main.join(0.5)
+    assert main.is_alive(), "the failure to load is still to be written"
+    go_on.set()
+    main.join(20)
+    assert code == [EX_SOFTWARE]
+    frames = FrameBuffer()
+    frames.feed(os.read(answers, 1 << 16))
+    told = []
+    while (body := frames.next_frame()) is not None:
+        told.append(decode_node(body))
+    assert [(message.id, message.scope) for message in told if isinstance(message, Failed)] == [
+        ("load", "node")
+    ]
+    for fd in (gateway, answers, node_end):
+        os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -53,6 +54,7 @@ class Node:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         try:
             code = self._obey()
+            self._flush()
         finally:
             self._ended.set()
         return code
@@ -74,6 +76,11 @@ class Node:
             self._pipes.write(data)
         except OSError:
             os._exit(EX_OK)  # the gateway is gone: there is nobody left to work for
+
+    def _flush(self) -> None:
+        """Another thread may be about to write the last messages: it ends with the process."""
+        with contextlib.suppress(OSError):
+            self._pipes.flush()
 
     # The reader's thread.
 

@@ -52,15 +52,20 @@ class Pipes:
             self._holding.discard(threading.get_ident())
             self._flush()
 
+    def flush(self) -> None:
+        """Wait until whatever threads have brought is written; raises OSError (the gateway is gone)."""
+        with self._lock:
+            self._write_waiting()
+
     def _flush(self) -> None:
         # Looked at again after the lock is free: somebody may have left data just before.
         while self._waiting and self._lock.acquire(blocking=len(self._waiting) > _MANY):
             try:
-                self._write(b"".join(self._waiting.popleft() for _ in range(len(self._waiting))))
+                self._write_waiting()
             finally:
                 self._lock.release()
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _write_waiting(self) -> None:
+        view = memoryview(b"".join(self._waiting.popleft() for _ in range(len(self._waiting))))
         while view:
             view = view[os.write(self._write_fd, view) :]
