@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,21 +40,24 @@ class Replay:
 
     def run(self, arrivals: Sequence[tuple[float, Request]]) -> list[Followed]:
         """Return what was seen of each; raises RuntimeError where one did not complete."""
+        self._upload({request.clip for _, request in arrivals if request.clip} - self._uploaded.keys())
         payloads = [self._payload(request) for _, request in arrivals]
         return asyncio.run(self._play([at for at, _ in arrivals], payloads))
 
     def _payload(self, request: Request) -> dict[str, Any]:
-        inputs = {} if request.clip is None else {"video": self._upload(Path(request.clip))}
+        inputs = {} if request.clip is None else {"video": self._uploaded[request.clip]}
         # Each is computed: rounds must not be answered by the results of others.
         return {"task": request.task, "params": request.params, "inputs": inputs, "cache": False}
 
-    def _upload(self, path: Path) -> str:
-        if str(path) not in self._uploaded:
-            data = path.read_bytes()
-            headers = {"content-type": "video/mp4", "x-content-sha256": hashlib.sha256(data).hexdigest()}
-            answer = httpx.post(f"{self._url}/v1/artifacts", content=data, headers=headers, timeout=30)
-            self._uploaded[str(path)] = answer.raise_for_status().json()["id"]
-        return self._uploaded[str(path)]
+    def _upload(self, clips: Set[str]) -> None:
+        if not clips:
+            return
+        with httpx.Client(base_url=self._url, timeout=30) as http:
+            for clip in sorted(clips):
+                data = Path(clip).read_bytes()
+                headers = {"content-type": "video/mp4", "x-content-sha256": hashlib.sha256(data).hexdigest()}
+                answer = http.post("/v1/artifacts", content=data, headers=headers)
+                self._uploaded[clip] = answer.raise_for_status().json()["id"]
 
     async def _play(self, times: Sequence[float], payloads: Sequence[dict[str, Any]]) -> list[Followed]:
         async with connect(address(self._url), compression=None, max_size=None, ping_interval=None) as socket:
