@@ -8,7 +8,7 @@ SMOOTHING = 0.3
 """Weight of the newest measurement in the moving averages."""
 PREVIEW_SHARE = 0.1
 """Least share of the time of one core for previews where many jobs step: they are there to be looked at, not
-to be waited for. A job that is alone may have a core for them, two jobs half of one, and so on."""
+to be waited for. A job that is alone may have a core for them, two jobs a quarter of one, four a tenth."""
 MAX_KEYS = 512
 """Keys whose times are kept, so that a node that lives for months does not grow."""
 
@@ -71,7 +71,7 @@ class PreviewPace:
         """Take the turn at ``now`` (seconds) while ``jobs`` step, if it is one."""
         if now < self._free_at:
             return False
-        self._free_at = now + (self._expected_s or 0.0) / max(PREVIEW_SHARE, 1 / jobs)
+        self._free_at = now + (self._expected_s or 0.0) / max(PREVIEW_SHARE, 1 / jobs**2)
         return True
 
     def took(self, seconds: float) -> None:
