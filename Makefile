@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 MINUTES ?= 120
 SCALE ?= 1
 # As the server runs: threads that wait do not spin.
-MIX_TEST := ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none" MIX_ENV=test mix test
+EMULATOR := ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none"
 
 .PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
 
@@ -31,7 +31,7 @@ test-setup:
 	@scripts/setup.sh --browser
 
 test-elixir:
-	scripts/exunit.sh
+	$(EMULATOR) scripts/exunit.sh
 
 test-python:
 	mix compile --no-deps-check
@@ -45,7 +45,7 @@ soak: ## every storm at full size, then MINUTES=120 of mixed load and faults; SC
 	@status=0; $(MAKE) soak-storms || status=1; $(MAKE) soak-load || status=1; exit $$status
 
 soak-storms:
-	KOMA_SOAK_SCALE=$(SCALE) $(MIX_TEST) --only soak
+	KOMA_SOAK_SCALE=$(SCALE) MIX_ENV=test $(EMULATOR) mix test --only soak
 
 soak-load:
 	mix compile --no-deps-check

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The ExUnit suite in two halves at the same time: much of a test of faults is waiting.
-# ELIXIR_ERL_OPTIONS as the server has them: threads that wait do not spin.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-export MIX_ENV=test ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none"
+export MIX_ENV=test
 logs=_build/exunit
 mkdir -p "$logs"
 mix compile --no-deps-check || exit

@@ -16,25 +16,11 @@ defmodule Koma.Crowd do
     paths = Enum.flat_map(:code.get_path(), &['-pa', &1])
     # As clients do that wait for a server: without spinning.
     args = paths ++ ['+sbwt', 'none', '+sbwtdcpu', 'none', '+sbwtdio', 'none']
-
-    {:ok, control, _node} =
-      :peer.start(%{
-        connection: :standard_io,
-        exec: first(),
-        args: args,
-        wait_boot: @slack_ms,
-        shutdown: :halt
-      })
-
+    options = %{connection: :standard_io, args: args, wait_boot: @slack_ms, shutdown: :halt}
+    {:ok, control, _node} = :peer.start(options)
     ExUnit.Callbacks.on_exit(fn -> :peer.stop(control) end)
     {:ok, _apps} = :peer.call(control, Application, :ensure_all_started, [:gun], @slack_ms)
     control
-  end
-
-  # On another machine they would not wait for a core of the server's. Who is not root may not ask for that.
-  defp first do
-    [nice, erl] = Enum.map(~w(nice erl), &(&1 |> System.find_executable() |> to_charlist()))
-    {nice, ['-n', '-10', erl]}
   end
 
   @doc "For `ms`, each of `count` callers submits `request` about every `every_ms`; what they were answered."

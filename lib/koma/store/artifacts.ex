@@ -60,14 +60,11 @@ defmodule Koma.Store.Artifacts do
   @doc "Appends bytes. After an error the writer is to be aborted."
   @spec write(Writer.t(), iodata) :: {:ok, Writer.t()} | {:error, Error.t()}
   def write(%Writer{} = writer, data) do
-    bytes = writer.bytes + IO.iodata_length(data)
-    limit = Options.get().max_upload_bytes
+    longer = longer(writer, data)
 
-    with :ok <- within(bytes, limit),
-         :ok <- to_disk(:file.write(writer.file, data)) do
-      hash = :crypto.hash_update(writer.hash, data)
-      {:ok, %{writer | bytes: bytes, hash: hash, head: head(writer.head, data)}}
-    end
+    with :ok <- within(longer.bytes, Options.get().max_upload_bytes),
+         :ok <- to_disk(:file.write(writer.file, data)),
+         do: {:ok, longer}
   end
 
   @doc """
@@ -78,15 +75,14 @@ defmodule Koma.Store.Artifacts do
   @spec commit(Writer.t(), String.t() | nil) ::
           {:ok, artifact, :created | :existed} | {:error, Error.t()}
   def commit(%Writer{} = writer, expected) do
-    id = writer.hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
+    content = whole(writer)
     synced = to_disk(:file.sync(writer.file))
     :ok = :file.close(writer.file)
 
     result =
       with :ok <- synced,
-           :ok <- same(id, expected),
-           media_type = MediaType.sniff(writer.head, writer.media_type),
-           content = %{id: id, head: writer.head, bytes: writer.bytes},
+           :ok <- same(content.id, expected),
+           media_type = MediaType.sniff(content.head, writer.media_type),
            {:ok, artifact, status} <- place(writer.path, content, media_type) do
         own(artifact, status, writer.key)
       end
@@ -286,19 +282,23 @@ defmodule Koma.Store.Artifacts do
     end
   end
 
-  defp read(file, %{hash: hash, head: head, bytes: bytes}) do
+  defp read(file, content) do
     case :file.read(file, @chunk) do
-      {:ok, chunk} ->
-        hash = :crypto.hash_update(hash, chunk)
-        read(file, %{hash: hash, head: head(head, chunk), bytes: bytes + byte_size(chunk)})
-
-      :eof ->
-        id = hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
-        {:ok, %{id: id, head: head, bytes: bytes}}
-
-      {:error, reason} ->
-        {:error, reason}
+      {:ok, chunk} -> read(file, longer(content, chunk))
+      :eof -> {:ok, whole(content)}
+      {:error, reason} -> {:error, reason}
     end
+  end
+
+  # What is known of a file, of bytes that are written or read one after another.
+  defp longer(%{hash: hash, head: head, bytes: bytes} = content, data) do
+    bytes = bytes + IO.iodata_length(data)
+    %{content | hash: :crypto.hash_update(hash, data), head: head(head, data), bytes: bytes}
+  end
+
+  defp whole(%{hash: hash, head: head, bytes: bytes}) do
+    id = hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
+    %{id: id, head: head, bytes: bytes}
   end
 
   defp same(_id, nil), do: :ok
