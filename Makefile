@@ -6,8 +6,8 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE := 1
 MINUTES ?= 120
 SCALE ?= 1
-# As the server runs: threads that wait do not spin.
-EMULATOR := ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none"
+# As the server runs: threads that wait do not spin, and are woken as soon as there is work.
+EMULATOR := ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none +swt very_low"
 
 .PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
 
