@@ -78,9 +78,9 @@ class Family:
         self._plan.say(f"{self.name}: one at a time sustains {self.rate:.2f} requests/s")
 
     def _round(self, load: float, baseline: Stock, replay: Replay) -> None:
-        # A window long enough for some requests at load 1, but not for hours of slow ones; under the
-        # greatest load so many that the batch is full most of the time, not filling and running empty.
-        least = self._plan.pick(6, 1) * SLOTS if load >= SATURATION else self._plan.pick(8, 4)
+        # So many that the 99th percentile of all rounds is not just the slowest of them; under the
+        # greatest load, that the batch is full most of the time, not filling and running empty.
+        least = self._plan.pick(7, 1) * SLOTS
         count = max(least, round(self.rate * load * self._plan.pick(3.0, 1.2)))
         requests = self._workload.requests(self.name, min(count, 200))
         times = list(self._workload.arrivals(self.rate * load, len(requests)))
