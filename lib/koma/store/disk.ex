@@ -24,7 +24,7 @@ defmodule Koma.Store.Disk do
 
   @behaviour Backend
 
-  # Calls that share a write; some kilobytes each.
+  # Calls, or jobs of a compaction, that share a write; some kilobytes each.
   @batch 64
 
   defstruct [:path, :file, :syncer, :size, :compact_at, :retention, unwritten: []]
@@ -284,17 +284,18 @@ defmodule Koma.Store.Disk do
   defp write_all(path) do
     {:ok, file} = :file.open(path, [:write, :raw])
 
-    result =
-      Enum.reduce_while(Enum.reverse(Memory.list(fn _record -> true end)), :ok, fn record, :ok ->
-        case :file.write(file, Journal.encode({:job, record, Memory.events(record.id, 0)})) do
-          :ok -> {:cont, :ok}
-          error -> {:halt, error}
-        end
-      end)
-
-    result = with :ok <- result, do: :file.sync(file)
+    jobs = Enum.reverse(Memory.list(fn _record -> true end))
+    written = jobs |> Enum.chunk_every(@batch) |> write_jobs(file)
+    result = with :ok <- written, do: :file.sync(file)
     :ok = :file.close(file)
     result
+  end
+
+  defp write_jobs([], _file), do: :ok
+
+  defp write_jobs([records | later], file) do
+    jobs = for record <- records, do: {:job, record, Memory.events(record.id, 0)}
+    with :ok <- :file.write(file, Enum.map(jobs, &Journal.encode/1)), do: write_jobs(later, file)
   end
 
   defp open(path) do
