@@ -21,7 +21,8 @@ POLL = 0.1  # seconds between two looks at the port file or at /health/ready
 LOG_LINES = 20  # of the log in an error message
 EMULATOR = "+sbwt none +sbwtdcpu none +sbwtdio none +swt very_low"
 """Flags of the BEAM (also in rel/vm.args.eex): threads without work sleep at once instead of spinning for a
-while, as the cores are the models'. ``ELIXIR_ERL_OPTIONS`` of the environment takes their place."""
+while, as the cores are the models', and are woken as soon as there is some. ``ELIXIR_ERL_OPTIONS`` of the
+environment takes their place."""
 STOP_GRACE = 30.0  # seconds that the server has to drain and stop before it is killed
 
 

@@ -18,8 +18,7 @@ defmodule Koma.Store.ConformanceTest do
         start.([])
         record = run(accept("job_1"), ~w(queued started progress))
         start.([])
-        assert {:ok, found} = Jobs.fetch("job_1")
-        assert found == adopted(record, unquote(store), found.epoch)
+        assert Jobs.fetch("job_1") == {:ok, later(record, unquote(store), 1)}
         assert Enum.map(Jobs.events("job_1", 0), & &1.seq) == [1, 2, 3]
         assert Enum.map(Jobs.events("job_1", 2), & &1.type) == ["progress"]
         assert [%{id: "job_1"} = record] = Jobs.unfinished()
@@ -135,17 +134,18 @@ defmodule Koma.Store.ConformanceTest do
   defp writer(:disk), do: Koma.Store.Disk
   defp writer(:redis), do: Koma.Store.Redis.Writer
 
+  # Its supervisor may not start it again meanwhile: that would be one owner more.
   defp kill(pid) do
+    :ok = :sys.suspend(Store)
     ref = Process.monitor(pid)
     Process.exit(pid, :kill)
     assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
     stop_supervised(Store)
   end
 
-  # Redis counts who owned a job: the store that was killed, then the one that was started; and
-  # one between, where the killed one was restarted before it was stopped for good.
-  defp adopted(record, :redis, epoch) when epoch > record.epoch, do: %{record | epoch: epoch}
-  defp adopted(record, :disk, _epoch), do: record
+  # Redis counts who owned a job: the store that was killed, then the one that was started.
+  defp later(record, :redis, n), do: %{record | epoch: record.epoch + n}
+  defp later(record, :disk, _n), do: record
 
   defp accept(id, fields \\ []) do
     record = struct!(record(id), fields)
