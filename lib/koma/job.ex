@@ -84,8 +84,6 @@ defmodule Koma.Job do
 
   # Who joins a run needs no place.
   defp admit(record) do
-    _begun = Queue.ensure(record.model)
-
     case Queue.admit(record.model, ticket(record)) do
       {:error, %{code: "overloaded"}} = refused ->
         if Processes.joinable?(record), do: :ok, else: refused

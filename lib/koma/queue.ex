@@ -3,7 +3,7 @@ defmodule Koma.Queue do
   use Supervisor
 
   alias Koma.{Access, Cluster, Error, Options, Telemetry}
-  alias Koma.Queue.{Cost, Server, Ticket}
+  alias Koma.Queue.{Cost, Refusals, Server, Ticket}
 
   @registry Koma.Queue.Registry
 
@@ -26,7 +26,22 @@ defmodule Koma.Queue do
   """
   @spec admit(family :: String.t(), Ticket.t()) :: :ok | {:error, Error.t()}
   def admit(family, ticket) do
-    Telemetry.span(:queue, fn -> call(family, {:admit, ticket}) end)
+    Telemetry.span(:queue, fn -> family |> ask(ticket) |> count_refusal(family) end)
+  end
+
+  defp ask(family, ticket) do
+    with :unknown <- Refusals.fetch(family, ticket.key) do
+      ensure(family)
+      call(family, {:admit, ticket})
+    end
+  end
+
+  defp count_refusal(answer, family) do
+    with {:error, %{code: "overloaded"}} <- answer do
+      metadata = %{model: family, code: "overloaded"}
+      Telemetry.execute([:koma, :queue, :refused], %{count: 1}, metadata)
+      answer
+    end
   end
 
   @doc """
@@ -123,6 +138,8 @@ defmodule Koma.Queue do
 
   @impl Supervisor
   def init(options) do
+    :ok = Refusals.create()
+
     queues =
       for family <- options.models |> Enum.map(& &1.family) |> Enum.uniq(),
           do: queue(family, options)

@@ -58,6 +58,54 @@ defmodule Koma.QueueTest do
     :ok = :sys.resume(Koma.Store.Disk)
   end
 
+  test "a full queue need not be asked: it is full until somebody leaves or has their turn", %{
+    dir: dir
+  } do
+    start_core(dir, models: [toy(%{slots: 1})], queue_limit: 2)
+    blocker = block()
+    [first, second] = for _ <- 1..2, do: submit!(%{"steps" => 10_000, "step_ms" => 10})["id"]
+    assert {:error, %{code: "overloaded"} = error} = submit_as(nil)
+    :ok = :sys.suspend(queue_pid())
+    assert submit_as(nil) == {:error, error}
+    :ok = :sys.resume(queue_pid())
+    :ok = Koma.cancel(first, %Caller{})
+    assert {:ok, _job} = submit_as(nil)
+    assert {:error, %{code: "overloaded"}} = submit_as(nil)
+    :ok = Koma.cancel(blocker, %Caller{})
+    await_step(second)
+    assert {:ok, _job} = submit_as(nil)
+  end
+
+  test "who was refused by a full queue is told of a stop, and let in by a greater weight", %{
+    dir: dir
+  } do
+    start_core(dir, models: [toy(%{slots: 1})], queue_limit: 4)
+    block()
+    for _ <- 1..4, do: assert({:ok, _job} = submit_as("many"))
+    for _ <- 1..2, do: assert({:ok, _job} = submit_as("one"))
+    for _ <- 1..2, do: assert({:error, %{code: "overloaded"}} = submit_as("one"))
+    :ok = Queue.drain(true)
+    assert {:error, %{code: "draining"}} = submit_as("one")
+    :ok = Queue.drain(false)
+    assert {:error, %{code: "overloaded"}} = submit_as("one")
+    :ok = Queue.weigh(%{"one" => 3})
+    # The weights are known when the queue answers.
+    assert %{jobs: 6} = Queue.depth("toy", 5_000)
+    assert {:ok, _job} = submit_as("one")
+  end
+
+  test "refusals are counted, whether the queue was asked or not", %{dir: dir} do
+    start_core(dir, models: [toy(%{slots: 1})], queue_limit: 1)
+    block()
+    submit!()
+    test = self()
+    tell = fn _event, %{count: 1}, about, nil -> send(test, {:refused, about}) end
+    :ok = Koma.Telemetry.attach("refusals", [[:koma, :queue, :refused]], tell, nil)
+    for _ <- 1..3, do: assert({:error, %{code: "overloaded"}} = submit_as(nil))
+    for _ <- 1..3, do: assert_receive({:refused, %{model: "toy", code: "overloaded"}})
+    refute_received {:refused, _about}
+  end
+
   test "weights of keys decide their shares", %{dir: dir} do
     start_core(dir, models: [toy(%{slots: 1})], keys: key("heavy", "weight=3"))
     blocker = block()

@@ -148,6 +148,39 @@ defmodule Koma.Properties.QueueTest do
       assert Line.size(line) == 8
     end
 
+    test "a line that is closed to a key takes none of its jobs before somebody has left" do
+      holds({list(operation()), list(operation())}, fn {operations, more} ->
+        {line, model} = run(operations)
+        closed = Enum.filter(@keys, &Line.closed?(line, &1))
+        more = Enum.reject(more, &(&1 == :serve or elem(&1, 0) == :delete))
+        {fuller, _model} = Enum.reduce(more, {line, model}, &step/2)
+
+        for each <- [line, fuller], key <- closed, reduce: true do
+          so_far ->
+            so_far and match?({:full, :count, _}, Line.promise(each, ticket("new", key), 1))
+        end
+      end)
+    end
+
+    test "a line is closed to the keys that have their share of it, to no others" do
+      line = Line.new(limit: 4, budget_ms: 1_000)
+      refute Line.closed?(line, "greedy")
+      line = fill(line, "greedy")
+      assert Line.closed?(line, "greedy")
+      refute Line.closed?(line, "b")
+      line = fill(line, "b")
+      assert Line.closed?(line, "b")
+      line = Enum.reduce(1..20, line, &fill(&2, "key#{&1}"))
+      assert Line.closed?(line, "new")
+    end
+
+    test "a line that is full of work only is closed to nobody" do
+      line = Line.new(limit: 4, budget_ms: 10)
+      {:ok, line} = Line.promise(line, ticket("1", nil), 9)
+      assert {:full, :cost, 1} = Line.promise(line, ticket("2", nil), 2)
+      refute Line.closed?(line, nil)
+    end
+
     test "places and costs that are given back are free again" do
       holds(list(operation()), fn operations ->
         {line, model} = run(operations)

@@ -92,7 +92,7 @@ defmodule Koma.Queue.Line do
   """
   @spec promise(t, Ticket.t(), pos_integer) :: {:ok, t} | {:full, :count | :cost, pos_integer}
   def promise(%__MODULE__{} = line, %Ticket{id: id, key: key}, cost) do
-    {count, total} = Enum.reduce(line.held, {0, 0}, fn {_key, held}, sum -> add(held, sum) end)
+    {count, total} = held(line)
     full = full(line, count, total, cost)
 
     if full == nil or (count < 2 * line.limit and below_share?(line, key, cost)) do
@@ -112,12 +112,27 @@ defmodule Koma.Queue.Line do
 
   defp full(_line, _count, _total, _cost), do: nil
 
-  # The share of a key that is alone is everything.
+  @doc "Whether no job of the key, however little it costs, is let in before somebody has left."
+  @spec closed?(t, Ticket.key()) :: boolean
+  def closed?(%__MODULE__{} = line, key) do
+    {count, _total} = held(line)
+    count >= 2 * line.limit or (count >= line.limit and not below_share?(line, key, 0))
+  end
+
   defp below_share?(line, key, cost) do
     {count, held} = Map.get(line.held, key, {0, 0})
-    all = line.held |> Map.put_new(key, nil) |> Map.keys() |> Enum.map(&weight(line, &1))
-    share = weight(line, key) / Enum.sum(all)
+    share = share(line, key)
     count + 1 <= share * line.limit and (count == 0 or held + cost <= share * line.budget_ms)
+  end
+
+  # That of a key that is alone is everything.
+  defp share(line, key) do
+    all = line.held |> Map.put_new(key, nil) |> Map.keys() |> Enum.map(&weight(line, &1))
+    weight(line, key) / Enum.sum(all)
+  end
+
+  defp held(line) do
+    Enum.reduce(line.held, {0, 0}, fn {_key, held}, sum -> add(held, sum) end)
   end
 
   @doc "Puts a job behind the others of its flow, in the promised place if there is one."

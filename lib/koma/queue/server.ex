@@ -10,7 +10,7 @@ defmodule Koma.Queue.Server do
   use GenServer
 
   alias Koma.{Error, Scheduler, Telemetry}
-  alias Koma.Queue.{Cost, Line, News, Pauses, Rate, Ticket}
+  alias Koma.Queue.{Cost, Line, News, Pauses, Rate, Refusals, Ticket}
 
   # Said while nothing was measured yet.
   @first_retry_ms 1_000
@@ -29,6 +29,7 @@ defmodule Koma.Queue.Server do
     owners: %{},
     refs: %{},
     since: %{},
+    refused: [],
     draining: false,
     paused: false
   ]
@@ -57,7 +58,7 @@ defmodule Koma.Queue.Server do
   def handle_call({:admit, %Ticket{} = ticket}, {pid, _tag}, state) do
     case Line.promise(state.line, ticket, Cost.estimate_ms(state.cost, ticket.work)) do
       {:ok, line} -> {:reply, :ok, own(admitted(%{state | line: line}), ticket.id, pid)}
-      {:full, bound, jobs} -> {:reply, {:error, overloaded(state, bound, jobs)}, state}
+      {:full, bound, jobs} -> refuse(state, ticket, overloaded(state, bound, jobs))
     end
   end
 
@@ -98,7 +99,7 @@ defmodule Koma.Queue.Server do
   end
 
   def handle_call({:drain, draining}, _from, state) do
-    {:reply, :ok, %{state | draining: draining}, {:continue, :pump}}
+    {:reply, :ok, reopen(%{state | draining: draining}), {:continue, :pump}}
   end
 
   @impl GenServer
@@ -107,7 +108,7 @@ defmodule Koma.Queue.Server do
   end
 
   def handle_cast({:weigh, weights}, state) do
-    {:noreply, %{state | line: Line.weigh(state.line, weights)}}
+    {:noreply, reopen(%{state | line: Line.weigh(state.line, weights)})}
   end
 
   @impl GenServer
@@ -146,7 +147,7 @@ defmodule Koma.Queue.Server do
          {:ok, lease} <- Scheduler.claim(state.family, id, pid, mode) do
       send(pid, {:dispatch, lease})
       state = %{state | line: Line.serve(state.line, id), rate: Rate.departed(state.rate, now())}
-      state |> forget(id) |> serve(mode)
+      state |> reopen() |> forget(id) |> serve(mode)
     else
       _nobody_or_no_slot -> state
     end
@@ -215,10 +216,25 @@ defmodule Koma.Queue.Server do
 
   # --- refusals
 
+  # A queue that is full for every job of a key need not be asked about the next one.
+  defp refuse(state, %Ticket{key: key}, error) do
+    if Line.closed?(state.line, key) do
+      :ok = Refusals.put(state.family, key, error)
+      {:reply, {:error, error}, %{state | refused: [key | state.refused]}}
+    else
+      {:reply, {:error, error}, state}
+    end
+  end
+
+  defp reopen(%{refused: []} = state), do: state
+
+  defp reopen(state) do
+    :ok = Refusals.clear(state.family, state.refused)
+    %{state | refused: []}
+  end
+
   defp overloaded(state, bound, jobs) do
     retry = Rate.wait_ms(state.rate, jobs) || @first_retry_ms
-    metadata = %{model: state.family, code: "overloaded"}
-    Telemetry.execute([:koma, :queue, :refused], %{count: 1}, metadata)
 
     {message, bound} =
       case bound do
@@ -252,7 +268,7 @@ defmodule Koma.Queue.Server do
     if Enum.any?([:apart, :alone], &(Line.first(state.line, &1) == {:ok, id})),
       do: Scheduler.withdraw(state.family)
 
-    %{state | line: Line.delete(state.line, id)} |> forget(id) |> tell_depth()
+    %{state | line: Line.delete(state.line, id)} |> reopen() |> forget(id) |> tell_depth()
   end
 
   defp oldest_ms(state) do
