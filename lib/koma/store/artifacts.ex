@@ -227,7 +227,7 @@ defmodule Koma.Store.Artifacts do
   end
 
   defp move(from, %{id: id, head: head, bytes: bytes}, media_type) do
-    case Grace.renew(id) do
+    case renew_if_there(id) do
       :ok ->
         _adopted_twice = File.rm(from)
         with {:ok, artifact} <- fetch(id), do: {:ok, artifact, :existed}
@@ -238,6 +238,10 @@ defmodule Koma.Store.Artifacts do
         with :ok <- to_disk(name(from, artifact.path, noted)), do: {:ok, artifact, :created}
     end
   end
+
+  # What is new need not wait for those who renew.
+  defp renew_if_there(id),
+    do: if(File.exists?(path(id), [:raw]), do: Grace.renew(id), else: :gone)
 
   # Touched, as a model node may have written its file long ago.
   defp name(from, to, media_type) do
@@ -282,8 +286,10 @@ defmodule Koma.Store.Artifacts do
     end
   end
 
+  # Less than was asked for is the end.
   defp read(file, content) do
     case :file.read(file, @chunk) do
+      {:ok, chunk} when byte_size(chunk) < @chunk -> {:ok, content |> longer(chunk) |> whole()}
       {:ok, chunk} -> read(file, longer(content, chunk))
       :eof -> {:ok, whole(content)}
       {:error, reason} -> {:error, reason}

@@ -100,6 +100,22 @@ defmodule Koma.Store.ArtifactsTest do
              Artifacts.adopt(path, "text/plain", sha256("result"))
   end
 
+  test "a file of any size is moved in whole, and the same bytes twice are one artifact", %{
+    path: path
+  } do
+    for size <- [0, 1, 262_143, 262_144, 262_145, 524_288, 600_000] do
+      bytes = :crypto.strong_rand_bytes(size)
+
+      for _ <- 1..2 do
+        File.write!(path, bytes)
+        assert {:ok, artifact} = Artifacts.adopt(path, "text/plain", sha256(bytes))
+        assert artifact.bytes == size
+        assert File.read!(artifact.path) == bytes
+        refute File.exists?(path)
+      end
+    end
+  end
+
   test "a media type is noted where the bytes do not tell it, and found either way", %{path: path} do
     png = <<0x89, "PNG\r\n", 0x1A, "\n", "image">>
 
