@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from koma.errors import KomaError
 from koma.models.media import limits, sniff
@@ -18,6 +19,8 @@ from koma.runtime.runner import InputFile
 
 LONG_VIDEO = 300
 """Frames from which on leaping to key frames is worth a second pass over the packets."""
+LARGE_FRAME = 1280 * 720
+"""Pixels of a frame from which on decoding several at a time is worth starting threads for each clip."""
 
 _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "matroska", "image/gif": "gif"}
 
@@ -72,11 +75,11 @@ def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[n
         KomaError: ``invalid_media`` where one of them cannot be decoded.
     """
     with _opened(file, field) as (container, stream):
-        stream.thread_type = "AUTO"
-        if indices[-1] < LONG_VIDEO:
-            found = [_pixels(frame) for frame in _in_order(container, stream, indices)]
-        else:
-            found = [_pixels(frame) for frame in _by_leaps(container, stream, indices)]
+        if stream.width * stream.height >= LARGE_FRAME:
+            stream.thread_type = "AUTO"
+        taken = _in_order if indices[-1] < LONG_VIDEO else _by_leaps
+        reformatter = VideoReformatter()  # one for all frames: it keeps what it has prepared for their size
+        found = [_pixels(frame, reformatter) for frame in taken(container, stream, indices)]
     if len(found) < len(indices):
         raise KomaError(
             "invalid_media",
@@ -170,9 +173,9 @@ def _at_most(value: float, bound: float, unit: str, field: str) -> None:
         )
 
 
-def _pixels(frame: Any) -> npt.NDArray[np.uint8]:
+def _pixels(frame: Any, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
     scale = min(1.0, limits.MAX_FRAME_EDGE / max(frame.width, frame.height))
     size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-    pixels = frame.reformat(*size, format="rgb24").to_ndarray()
+    pixels = reformatter.reformat(frame, *size, format="rgb24").to_ndarray()
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, k=quarter_turns))
