@@ -31,7 +31,7 @@ defmodule Koma.Queue do
 
   defp ask(family, ticket) do
     with :unknown <- Refusals.fetch(family, ticket.key) do
-      ensure(family)
+      _begun = ensure(family)
       call(family, {:admit, ticket})
     end
   end
