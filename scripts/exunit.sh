@@ -14,5 +14,5 @@ half 1 || status=$?
 wait $! || status=$?
 cat "$logs/2.log"
 # Once more, where the end of a long log shows it.
-[ "$status" = 0 ] || grep -h -A 20 '^Failed:' "$logs/1.log" "$logs/2.log"
+[ "$status" = 0 ] || grep -h -A 30 -E '^ +[0-9]+\) test|^Failed:' "$logs/1.log" "$logs/2.log"
 exit "$status"
