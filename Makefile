@@ -6,8 +6,9 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE := 1
 MINUTES ?= 120
 SCALE ?= 1
-# As the server runs: threads that wait do not spin, and are woken as soon as there is work.
-EMULATOR := ELIXIR_ERL_OPTIONS="+sbwt none +sbwtdcpu none +sbwtdio none +swt very_low"
+# As the server runs.
+EMULATOR := ELIXIR_ERL_OPTIONS="-args_file rel/vm.args.eex"
+PYTHON_CODE := python_nodes tests test/support
 
 .PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
 
@@ -56,15 +57,15 @@ check: test-setup ## format, warnings as errors, Dialyzer, ruff, mypy, all suite
 	MIX_ENV=test mix compile --force --warnings-as-errors
 	mix compile --force --warnings-as-errors
 	mix dialyzer
-	.venv/bin/ruff format --check python_nodes tests
-	.venv/bin/ruff check python_nodes tests
+	.venv/bin/ruff format --check $(PYTHON_CODE)
+	.venv/bin/ruff check $(PYTHON_CODE)
 	.venv/bin/mypy
 	$(MAKE) test-elixir test-python test-browser
 
 format: ## format both languages
 	mix format
-	.venv/bin/ruff format python_nodes tests
-	.venv/bin/ruff check --fix-only python_nodes tests
+	.venv/bin/ruff format $(PYTHON_CODE)
+	.venv/bin/ruff check --fix-only $(PYTHON_CODE)
 
 bench: ## measure; ONLY=road,table some sections, QUICK=1 less, SEED=7 the same again; see docs/benchmarks.md
 	@scripts/setup.sh bench

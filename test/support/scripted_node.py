@@ -7,13 +7,24 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 
-TASKS = {"toy.run": {"params": {"type": "object", "properties": {}}, "inputs": {}, "outputs": {"result": "text/plain"}}}
+Write = Callable[[bytes], None]
+Message = dict[str, Any]
+
+TASKS = {
+    "toy.run": {
+        "params": {"type": "object", "properties": {}},
+        "inputs": {},
+        "outputs": {"result": "text/plain"},
+    }
+}
 
 
-def read():
+def read() -> Message:
     """Return the next message of the gateway; end with it."""
     head = b""
     while len(head) < 4:
@@ -28,28 +39,39 @@ def read():
     return msgpack.unpackb(body)
 
 
-def raw(data):
+def raw(data: bytes) -> None:
     """Write bytes as they are."""
     while data:
         data = data[os.write(4, data) :]
 
 
-def frame(message):
+def frame(message: Message) -> bytes:
     """Return a message as a frame."""
     body = msgpack.packb(message)
     return struct.pack(">I", len(body)) + body
 
 
-def ready(id=None, family=None, protocol=1):
+def ready(id: int | None = None, family: str | None = None, protocol: int = 1) -> Message:
     """Return a ready message."""
     return {
-        "type": "ready", "id": id, "protocol": protocol, "pid": os.getpid(), "families": ["toy"], "family": family,
-        "checkpoint": "toy", "checkpoint_digest": "d", "tasks": TASKS if family else {}, "device": "cpu",
-        "dtype": "float32", "slots": 2, "memory_bytes": 1, "notice": None,
-    }  # fmt: skip
+        "type": "ready",
+        "id": id,
+        "protocol": protocol,
+        "pid": os.getpid(),
+        "families": ["toy"],
+        "family": family,
+        "checkpoint": "toy",
+        "checkpoint_digest": "d",
+        "tasks": TASKS if family else {},
+        "device": "cpu",
+        "dtype": "float32",
+        "slots": 2,
+        "memory_bytes": 1,
+        "notice": None,
+    }
 
 
-def shake_hands(write=raw):
+def shake_hands(write: Write = raw) -> None:
     """Answer hello and load."""
     assert read()["type"] == "hello"
     write(frame(ready()))
@@ -57,25 +79,31 @@ def shake_hands(write=raw):
     write(frame(ready(load["id"], "toy")))
 
 
-def dribble(data):
+def dribble(data: bytes) -> None:
     """Write one byte at a time."""
     for byte in data:
         raw(bytes([byte]))
 
 
-def answer(message, write=raw):
+def answer(message: Message, write: Write = raw) -> None:
     """Run a job at once; answer pings."""
     if message["type"] == "ping":
         write(frame({"type": "pong", "seq": message["seq"], "busy_ms": 0}))
     if message["type"] == "submit":
         id = message["id"]
-        output = {"name": "result", "media_type": "text/plain", "path": None, "text": "ok", "meta": {}}
+        output: Message = {
+            "name": "result",
+            "media_type": "text/plain",
+            "path": None,
+            "text": "ok",
+            "meta": {},
+        }
         accepted = {"type": "accepted", "id": id, "attempt": message["attempt"], "total": 1, "estimate_ms": 1}
         done = {"type": "done", "id": id, "outputs": [output], "seed": 1, "timings": {}}
         write(frame(accepted) + frame(done))
 
 
-def serve(write=raw, break_with=None):
+def serve(write: Write = raw, break_with: bytes | None = None) -> None:
     """Serve; on the first submit of this process write ``break_with`` in place of an answer."""
     while True:
         message = read()
@@ -129,7 +157,17 @@ elif behaviour == "load_failed":
     read()
     raw(frame(ready()))
     load = read()
-    raw(frame({"type": "failed", "id": load["id"], "scope": "node", "code": "load_failed", "message": "no such file"}))
+    raw(
+        frame(
+            {
+                "type": "failed",
+                "id": load["id"],
+                "scope": "node",
+                "code": "load_failed",
+                "message": "no such file",
+            }
+        )
+    )
     time.sleep(60)
 elif behaviour == "deaf":
     # Ready, but reads nothing any more.

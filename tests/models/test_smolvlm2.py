@@ -131,6 +131,25 @@ def test_a_greedy_answer_about_a_video_of_several_frames_is_that_of_generate(
     assert output.meta["of"] == 33
 
 
+def test_a_prompt_is_read_into_the_stock_models_keys_and_values_and_no_further(
+    runner: Any, stock: Any, request_of: Make, pictures: list[InputFile]
+) -> None:
+    layers = runner._parts.model.model.text_model.layers
+    first, last = (ForwardCounter(layer.mlp) for layer in (layers[0], layers[-1]))
+    state = runner.prepare(request_of(runner, TASK, {"image": pictures[0]}, prompt="describe"))
+    assert (first.rows, last.rows) == ([1], [])
+    batch = _stock_image_batch(stock, pictures[0], "describe")
+    with torch.inference_mode():
+        cache = stock[1](**{**batch, **_but_for_the_last(batch)}).past_key_values
+    for layer, kept in zip(cache.layers, state.row.filled, strict=True):
+        assert torch.equal(layer.keys[0], kept[0])
+        assert torch.equal(layer.values[0], kept[1])
+
+
+def _but_for_the_last(batch: Any) -> dict[str, Any]:
+    return {name: batch[name][:, :-1] for name in ("input_ids", "attention_mask")}
+
+
 def test_three_answers_of_12_8_5_tokens_arriving_at_0_3_5_take_12_forwards_and_equal_generate(
     runner: Any, stock: Any, request_of: Make, pictures: list[InputFile], no_ends: None
 ) -> None:

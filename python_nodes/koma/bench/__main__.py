@@ -49,7 +49,8 @@ def main() -> int:
     plan = _plan()
     about = machine.describe().line()
     print(f"{about}\nseed {plan.seed}{', quick' if plan.quick else ''}; findings in {plan.out}", flush=True)
-    failed = [name for name in only if not _run(name, plan, about)]
+    day = f"{date.today()}, {_commit()}"  # before the first section writes to the page
+    failed = [name for name in only if not _run(name, plan, day, about)]
     environment.draw_plots(plan)
     for name in failed:
         print(f"section {name} FAILED; `make bench ONLY={name}` measures it again", flush=True)
@@ -64,7 +65,7 @@ def _plan() -> Plan:
     return Plan(quick, seed, out)
 
 
-def _run(name: str, plan: Plan, about: str) -> bool:
+def _run(name: str, plan: Plan, day: str, about: str) -> bool:
     print(f"\n{name}", flush=True)
     began = time.monotonic()
     try:
@@ -76,7 +77,7 @@ def _run(name: str, plan: Plan, about: str) -> bool:
         return True
     finding.seconds = time.monotonic() - began
     finding.command = f"make bench ONLY={name} SEED={plan.seed}" + (" QUICK=1" if plan.quick else "")
-    finding.date, finding.machine = f"{date.today()}, {_commit()}", about
+    finding.date, finding.machine = day, about
     finding.write(plan.out)
     text = page.part(finding, environment.available())
     print(text, flush=True)

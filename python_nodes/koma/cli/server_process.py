@@ -19,10 +19,6 @@ import httpx
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL = 0.1  # seconds between two looks at the port file or at /health/ready
 LOG_LINES = 20  # of the log in an error message
-EMULATOR = "+sbwt none +sbwtdcpu none +sbwtdio none +swt very_low"
-"""Flags of the BEAM (also in rel/vm.args.eex): threads without work sleep at once instead of spinning for a
-while, as the cores are the models', and are woken as soon as there is some. ``ELIXIR_ERL_OPTIONS`` of the
-environment takes their place."""
 STOP_GRACE = 30.0  # seconds that the server has to drain and stop before it is killed
 
 
@@ -34,19 +30,28 @@ def home() -> Path:
     """Return the folder to start the server in: ``KOMA_HOME``, or the checkout that this package lies in."""
     named = os.environ.get("KOMA_HOME")
     folder = Path(named) if named else Path(__file__).resolve().parents[3]
-    if not (folder / "mix.exs").is_file() and not (folder / "bin" / "koma").is_file():
+    if not (folder / "mix.exs").is_file() and not _release(folder).is_file():
         raise ServerError(f"{folder} has neither mix.exs nor a release's bin/koma; set KOMA_HOME")
     return folder
 
 
 def command(folder: Path) -> list[str]:
     """Return the command that runs the server in the foreground: a release's, else Mix."""
-    release = folder / "bin" / "koma"
-    if release.is_file():
-        return [str(release), "start"]
+    if _release(folder).is_file():
+        return [str(_release(folder)), "start"]
     if shutil.which("mix") is None:
         raise ServerError("mix is not on the PATH; `make setup` installs Elixir")
     return ["mix", "run", "--no-halt"]
+
+
+def _release(folder: Path) -> Path:
+    """Return where the command of a release lies, if ``folder`` is one."""
+    return folder / "bin" / "koma"
+
+
+def _flags(folder: Path) -> dict[str, str]:
+    """Return the variable with the BEAM's flags, which a release has in itself."""
+    return {} if _release(folder).is_file() else {"ELIXIR_ERL_OPTIONS": "-args_file rel/vm.args.eex"}
 
 
 class ServerProcess:
@@ -175,7 +180,7 @@ def spawn(
     return subprocess.Popen(
         command(folder),
         cwd=folder,
-        env={"ELIXIR_ERL_OPTIONS": EMULATOR, **os.environ, **environment},
+        env={**_flags(folder), **os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,

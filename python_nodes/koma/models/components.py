@@ -27,8 +27,7 @@ def load_model(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device)
 
     Raises:
         KomaError: ``load_failed`` where a file is absent or unreadable, or where weights are missing: the
-        libraries
-            would fill those with random numbers and only warn.
+        libraries would fill those with random numbers and only warn.
     """
     if device.type == "meta":
         return _skeleton(cls, folder, dtype)

@@ -1,10 +1,8 @@
 """Lets PyPI's torchvision be imported beside a torch of another build.
 
 PyPI's torchvision wheel carries a C++ extension for CUDA; beside a CPU torch it cannot load, and then every
-import of
-diffusers and transformers fails with "operator torchvision::nms does not exist". Declaring the two
-operators that
-torchvision registers fake kernels for is enough: transforms need no C++ operator.
+import of diffusers and transformers fails with "operator torchvision::nms does not exist". Declaring the
+two operators that torchvision registers fake kernels for is enough: transforms need no C++ operator.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 noise.
 
 The sizes follow the trained ``emoji`` checkpoints roughly; weights are random from a fixed seed, so that
-the same
-version of the libraries makes the same checkpoint.
+the same version of the libraries makes the same checkpoint.
 """
 
 from __future__ import annotations

@@ -57,12 +57,12 @@ class Amused(Diffusers):
     def run(self, requests: Sequence[Request]) -> None:
         """Paint and write."""
         params = requests[0].params
-        scale = {"guidance_scale": params["guidance_scale"]} if "guidance_scale" in params else {}
+        asked = {name: params[name] for name in ("width", "height", "guidance_scale") if name in params}
         images = self._pipeline(
             [request.params["prompt"] for request in requests],
             num_inference_steps=params["steps"],
             generator=torch.Generator(self._device).manual_seed(params["seed"]),
-            **scale,
+            **asked,
         ).images
         for number, image in enumerate(images):
             image.save(self._results / f"{number}.png")

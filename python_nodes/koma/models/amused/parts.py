@@ -48,8 +48,7 @@ def load(folder: Path, placement: Placement) -> Parts:
     """Load the parts from ``folder``.
 
     The VQ model is never put into float16, where it overflows, and never changes its type afterwards: the
-    stock
-    pipeline upcasts it around each decode, which two threads must not do to one module.
+    stock pipeline upcasts it around each decode, which two threads must not do to one module.
     """
     from diffusers import AmusedScheduler, UVit2DModel, VQModel
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer

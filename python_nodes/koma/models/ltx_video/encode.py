@@ -64,8 +64,7 @@ class Encoder:
         """Encode ``prompt``, cut at ``text_tokens``: [tokens, width].
 
         T5 attends to the padding, as the stock pipeline lets it; the transformer does not, so padding is
-        dropped here
-        and comes back only as far as the prompts of one forward differ in length.
+        dropped here and comes back only as far as the prompts of one forward differ in length.
         """
         return self._texts.get(prompt, lambda: self._encode(prompt))
 

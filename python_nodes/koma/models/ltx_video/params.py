@@ -51,8 +51,7 @@ def video_params(spatial: int, temporal: int, manifest: Manifest) -> type[Parame
     """Fit :class:`VideoParams` to a checkpoint.
 
     A checkpoint that names its own sizes does at most twice as much: far beyond what it was trained on,
-    nothing good
-    comes of the long wait.
+    nothing good comes of the long wait.
 
     Args:
         spatial: sides must be multiples of this many pixels.

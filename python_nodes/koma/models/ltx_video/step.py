@@ -1,10 +1,9 @@
 """One forward of the transformer for all rows in flight, then one Euler step per row, each with its own
 sigmas.
 
-Rectified flow (arXiv:2209.03003) as LTX-Video trains it (arXiv:2501.00103): at x = (1 - sigma) x0 + sigma eps
-the model says v = eps - x0. Timesteps and rotary positions are per row, so rows at different steps, of
-different
-shapes (with as many tokens), frame rates and conditions share a forward.
+Rectified flow (arXiv:2209.03003) as LTX-Video trains it (arXiv:2501.00103): at x = (1 - sigma) x0 + sigma
+eps the model says v = eps - x0. Timesteps and rotary positions are per row, so rows at different steps, of
+different shapes (with as many tokens), frame rates and conditions share a forward.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ CONSTANT_RATE_FACTOR = "18"
 """x264's quality scale; 18 is visually lossless by its own guide."""
 X264_OPTIONS = {"crf": CONSTANT_RATE_FACTOR, "x264-params": "mbtree=0"}
 """x264's macroblock tree reads memory that was never written (seen with frames of 64 pixels and
-MALLOC_PERTURB_): the
-same frames then give other bytes from run to run. Short clips lose next to nothing without it."""
+MALLOC_PERTURB_): the same frames then give other bytes from run to run. Short clips lose next to nothing
+without it."""
 _BT709 = 1
 _LIMITED_RANGE = 1
 

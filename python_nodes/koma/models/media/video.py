@@ -68,8 +68,7 @@ def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[n
     """Decode the frames at ``indices`` (ascending): [n, height, width, 3] of RGB bytes, upright.
 
     Longest edges above ``MAX_FRAME_EDGE`` are shrunk to it, so that memory stays bounded by the number of
-    frames.
-    In long videos the decoder leaps from key frame to key frame, so that time is bounded by it too.
+    frames. In long videos the decoder leaps from key frame to key frame, so that time is bounded by it too.
 
     Raises:
         KomaError: ``invalid_media`` where one of them cannot be decoded.

@@ -10,7 +10,6 @@
     runner   the phases, wired
 
 Why an own decoding loop: transformers' continuous batching (5.23) takes token ids only, runs in a thread of
-its own
-and has one seed for all requests; the engine here decides who takes part in each forward, and every job has
-its own seed.
+its own and has one seed for all requests; the engine here decides who takes part in each forward, and every
+job has its own seed.
 """

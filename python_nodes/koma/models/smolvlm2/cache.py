@@ -1,10 +1,8 @@
 """Keys and values of the rows in flight: one padded block of memory per batch.
 
 Every state owns a row of some block. A forward wants its rows to be exactly those of one block; where they
-are not
-(a job joined or left, or the block is full), the rows are copied into a new one. A block lives as long as a
-state
-refers to it, so that a cancelled job costs nothing once the others have moved on.
+are not (a job joined or left, or the block is full), the rows are copied into a new one. A block lives as
+long as a state refers to it, so that a cancelled job costs nothing once the others have moved on.
 """
 
 from __future__ import annotations
@@ -76,6 +74,44 @@ def together(rows: Sequence[Row]) -> list[Row]:
         data[:, :, index, :, : row.length] = row.filled
     merged = Block(data)
     return [Row(merged, index, row.length) for index, row in enumerate(rows)]
+
+
+class AllRead(Exception):
+    """The keys and values of every layer are there: what else the forward would compute, nobody asks for."""
+
+
+class Reader:
+    """The cache that the forward of a prompt sees: empty before, it takes the keys and values of each layer,
+    and raises :class:`AllRead` with those of the last one.
+
+    It has the methods of ``transformers.Cache`` that a forward of the language model calls.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Keys and values [1, heads, length, head width] of each layer"""
+        self._all = layers
+
+    def get_seq_length(self) -> int:
+        """Positions before the prompt."""
+        return 0
+
+    def get_query_offset(self, layer_idx: int) -> int:
+        """The position of the first token."""
+        return 0
+
+    def get_mask_sizes(self, length: int, layer_idx: int) -> tuple[int, int]:
+        """How many positions a prompt of ``length`` tokens attends to, and where they begin."""
+        return length, 0
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *args: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take the keys and values of a layer; they are all that there is to attend to."""
+        self.layers.append((keys, values))
+        if len(self.layers) == self._all:
+            raise AllRead
+        return keys, values
 
 
 class Writer:

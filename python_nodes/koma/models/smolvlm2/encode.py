@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from koma.errors import KomaError
 from koma.models.seeds import seed_of
-from koma.models.smolvlm2.cache import Row, from_layers
+from koma.models.smolvlm2.cache import AllRead, Reader, Row, from_layers
 from koma.models.smolvlm2.parts import Parts
 from koma.models.smolvlm2.text import TextStream
 from koma.models.smolvlm2.vision import Sight, Vision
@@ -83,8 +84,7 @@ def prompt_ids(prompt: str, sight: Sight, parts: Parts) -> torch.Tensor:
 
 
 def _check_prompt(prompt: str | None, parts: Parts) -> None:
-    """Refuse prompts that hold a mark of the chat format: they would be read as pictures or as another
-    speaker."""
+    """Refuse prompts with a mark of the chat format, which would be read as pictures or another speaker."""
     processor = parts.processor
     for mark in [*processor.tokenizer.all_special_tokens, processor.video_token]:
         if prompt is not None and mark in prompt:
@@ -107,15 +107,14 @@ def _check_length(prompt: int, answer: int, parts: Parts) -> None:
 
 def _read(ids: torch.Tensor, sight: Sight, parts: Parts) -> Row:
     """Run the prompt through the language model once and keep its keys and values."""
-    from transformers import DynamicCache
-
     model: Any = parts.model.model
     ids = ids.to(parts.device)[None]
     embedded = model.text_model.get_input_embeddings()(ids)
     places = (ids == parts.model.config.image_token_id)[..., None]
     features = sight.features.to(embedded.dtype)
-    cache = DynamicCache()
-    model.text_model(
-        inputs_embeds=embedded.masked_scatter(places, features), past_key_values=cache, use_cache=True
-    )
-    return from_layers([(layer.keys, layer.values) for layer in cache.layers])
+    reader = Reader(len(model.text_model.layers))
+    with suppress(AllRead):
+        model.text_model(
+            inputs_embeds=embedded.masked_scatter(places, features), past_key_values=reader, use_cache=True
+        )
+    return from_layers(reader.layers)

@@ -58,8 +58,7 @@ class Vision:
 
         Raises:
             KomaError: ``missing_field`` or ``invalid_request`` unless there is exactly one input; errors of
-            the
-                medium.
+            the medium.
         """
         given = request.inputs
         if not given:
