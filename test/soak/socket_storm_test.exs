@@ -17,7 +17,7 @@ defmodule Koma.Soak.SocketStormTest do
     port = start_server(dir, retention_jobs: 0)
     storm(port, 2_000)
     at_rest()
-    before = Inventory.take(dir)
+    {before, tables} = {Inventory.take(dir), Inventory.tables()}
     ms = Storm.scaled(@run_ms)
 
     beside =
@@ -33,7 +33,8 @@ defmodule Koma.Soak.SocketStormTest do
 
     IO.puts(
       "\n#{dropped} connects and drops in #{took} ms: #{div(dropped * 1000, took)} a second\n" <>
-        "before #{inspect(before)}\nafter  #{inspect(Inventory.take(dir))}"
+        "before #{inspect(before)}\nafter  #{inspect(Inventory.take(dir))}\n" <>
+        "tables that grew: #{inspect(Inventory.grown(tables, Inventory.tables()))}"
     )
 
     assert Enum.map(events, & &1.seq) == Enum.to_list(1..length(events))
@@ -56,13 +57,14 @@ defmodule Koma.Soak.SocketStormTest do
     if now > until do
       dropped
     else
-      drop(port, rem(dropped + n, 4))
+      drop(port, rem(dropped + n, 6))
       Process.sleep(max(@every_ms - (System.monotonic_time(:millisecond) - now), 0))
       client(port, n, until, dropped + 1)
     end
   end
 
-  # Half-way through the handshake; open; with a topic; with a job that nobody will follow.
+  # Half-way through the handshake; open; with a topic, and with a job that nobody will follow: before and
+  # after the server has answered.
   defp drop(port, 0) do
     {:ok, tcp} = :gen_tcp.connect('127.0.0.1', port, [:binary, active: false])
     :ok = :gen_tcp.send(tcp, "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: local")
@@ -72,8 +74,19 @@ defmodule Koma.Soak.SocketStormTest do
   defp drop(port, how) do
     tcp = open_raw(port)
     if how > 1, do: push_raw(tcp, ["1", "1", "jobs", "phx_join", %{}])
-    if how > 2, do: push_raw(tcp, ["1", "2", "jobs", "submit", %{"task" => "toy.run"}])
+    if how in [3, 5], do: push_raw(tcp, ["1", "2", "jobs", "submit", %{"task" => "toy.run"}])
+    if how == 4, do: await_reply(tcp, "1")
+    if how == 5, do: await_reply(tcp, "2")
     reset(tcp)
+  end
+
+  defp await_reply(tcp, ref, read \\ "") do
+    if read =~ ~s("#{ref}","jobs","phx_reply") do
+      :ok
+    else
+      {:ok, more} = :gen_tcp.recv(tcp, 0, 5_000)
+      await_reply(tcp, ref, read <> more)
+    end
   end
 
   # No goodbye, not even that of TCP: it leaves no port behind that waits.
