@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from koma.models import untrained
+from koma.models import registry, untrained
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("untrained")
-    return lambda family: untrained.build(family, root / family)
+    return lambda family: untrained.build(registry.find(family), root / family)

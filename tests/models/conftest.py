@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from koma.models import untrained
+from koma.models import registry, untrained
 from koma.runtime.runner import InputFile, Request, Runner
 
 
@@ -21,7 +21,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("untrained")
-    return lambda family: untrained.build(family, root / family)
+    return lambda family: untrained.build(registry.find(family), root / family)
 
 
 @pytest.fixture

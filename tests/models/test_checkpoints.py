@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from koma.errors import KomaError
-from koma.models import checkpoints, registry, untrained
+from koma.models import checkpoints, manifest, registry, untrained
 from koma.models.device import place
 from koma.models.lru import Lru
 
@@ -55,7 +56,7 @@ def test_an_untrained_checkpoint_says_that_its_results_are_noise(family: str, ch
 def test_an_untrained_checkpoint_is_built_the_same_again(
     family: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    again = untrained.build(family, tmp_path / "again")
+    again = untrained.build(registry.find(family), tmp_path / "again")
     assert checkpoints.digest(again) == checkpoints.digest(checkpoint(family))
 
 
@@ -63,19 +64,22 @@ def test_the_name_untrained_is_built_once_in_the_cache_of_the_user(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = checkpoints.resolve("untrained", "smolvlm2")
+    folder = checkpoints.resolve("untrained", registry.find("smolvlm2"))
     assert tmp_path in folder.parents
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert checkpoints.resolve("untrained", "smolvlm2") == folder
+    assert checkpoints.resolve("untrained", registry.find("smolvlm2")) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
 
 
 def test_the_default_without_a_trained_checkpoint_is_served_untrained_and_says_so(
-    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "empty")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert _load(family, "emoji").loaded.notice == untrained.NOTICE
+    bare = replace(registry.find(family), shipped=tmp_path / "empty")
+    for name in ("emoji", "default"):
+        folder = checkpoints.resolve(name, bare)
+        assert manifest.read(folder, {}).notice == untrained.NOTICE
+    assert "it is served untrained" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["no-such-name", "/no/such/folder", "", "a/b/c"])
@@ -91,7 +95,7 @@ def test_a_hub_id_without_the_hub_is_refused_with_the_reason(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    error = _refusal(lambda: checkpoints.resolve("amused/amused-256", "amused"))
+    error = _refusal(lambda: checkpoints.resolve("amused/amused-256", registry.find("amused")))
     assert "hub" in error.message
 
 

@@ -96,6 +96,6 @@ def test_an_option_that_the_toy_does_not_have_is_named() -> None:
 
 
 def test_a_family_that_is_not_registered_is_named_with_the_known_ones() -> None:
-    with pytest.raises(KomaError, match="no family named stable; known: amused") as error:
+    with pytest.raises(KomaError, match="no family named stable is installed; installed are amused") as error:
         registry.load("stable", "x", "auto", "auto", 1, {})
     assert error.value.code == "load_failed"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from koma.models import checkpoints, manifest
+from koma.models import checkpoints, manifest, registry
 
 FAMILIES = ("smolvlm2", "amused", "ltx_video")
 SLOTS = 8
@@ -56,7 +56,8 @@ def from_json(text: str) -> Setting:
 def emoji(count: int = 1) -> Setting:
     """The checkpoints that ship, as config/models.exs has them, on the processor; ``count`` model nodes of
     each family."""
-    known = {family: manifest.read(checkpoints.resolve("emoji", family), {}).defaults for family in FAMILIES}
+    folders = {family: checkpoints.resolve("emoji", registry.find(family)) for family in FAMILIES}
+    known = {family: manifest.read(folder, {}).defaults for family, folder in folders.items()}
     params = {
         family: {name: value for name, value in defaults.items() if name in _ASKED}
         for family, defaults in known.items()

@@ -8,74 +8,67 @@ import re
 from pathlib import Path
 
 from koma.errors import KomaError
+from koma.models.family import UNTRAINED, Family
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = Path(__file__).parents[1] / "checkpoints"
-FOLDERS = {"smolvlm2": "smolvlm2", "amused": "amused", "ltx_video": "ltx-video"}
-"""Family -> its folder inside a named set of checkpoints."""
-UNTRAINED = "untrained"
-DEFAULT = "emoji"
-"""The trained checkpoints that ship. A family without one is served untrained, and says so."""
+DEFAULT = "default"
+"""Stands for the checkpoint that a family names as its default."""
 
 _CONTENT = (".json", ".jinja", ".model", ".safetensors", ".txt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = {
-    "smolvlm2": ["*.json", "*.jinja", "*.txt", "*.safetensors"],
-    "amused": [
-        "*.json",
-        *(f"{part}/*" for part in ("scheduler", "text_encoder", "tokenizer", "transformer", "vqvae")),
-    ],
-    "ltx_video": [
-        "*.json",
-        *(f"{part}/*" for part in ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")),
-    ],
-}
 
 
-def resolve(checkpoint: str, family: str) -> Path:
+def resolve(checkpoint: str, family: Family) -> Path:
     """Return the folder of ``checkpoint`` for ``family``.
 
     Args:
-        checkpoint: a name below ``koma/checkpoints`` ("emoji"), "untrained", a folder, or a hub id
-        ("amused/amused-256").
-        family: a key of :data:`FOLDERS`.
+        checkpoint: "default", a name below the family's shipped checkpoints ("emoji"), "untrained", a
+            folder, or a hub id ("amused/amused-256").
+        family: whose checkpoint it is.
 
     Raises:
         KomaError: ``load_failed`` where there is no such checkpoint.
     """
-    shipped = SHIPPED / checkpoint / FOLDERS[family]
-    if checkpoint == DEFAULT and not shipped.is_dir():
-        logger.warning("no trained checkpoint %s ships for %s: it is served untrained", DEFAULT, family)
-        checkpoint = UNTRAINED
-    if checkpoint == UNTRAINED:
+    name = family.default if checkpoint == DEFAULT else checkpoint
+    shipped = family.shipped / name / family.folder
+    if name == family.default and name != UNTRAINED and not shipped.is_dir():
+        logger.warning("no trained checkpoint %s ships for %s: it is served untrained", name, family.name)
+        name = UNTRAINED
+    if name == UNTRAINED:
         from koma.models import untrained
 
         return untrained.folder(family)
-    if re.fullmatch(r"[\w-]+", checkpoint) and shipped.is_dir():
+    if re.fullmatch(r"[\w-]+", name) and shipped.is_dir():
         return shipped
-    if checkpoint and Path(checkpoint).is_dir():
-        return Path(checkpoint)
-    if _HUB_ID.fullmatch(checkpoint):
-        return _download(checkpoint, family)
-    known = sorted(path.parent.name for path in SHIPPED.glob(f"*/{FOLDERS[family]}"))
+    if name and Path(name).is_dir():
+        return Path(name)
+    if _HUB_ID.fullmatch(name):
+        return _download(name, family)
     raise KomaError(
         "load_failed",
-        f"no checkpoint {checkpoint!r} for {family}: not a folder, not a hub id, and the named ones are "
-        + ", ".join([*known, UNTRAINED]),
+        f"no checkpoint {name!r} for {family.name}: not a folder, not a hub id, and the named ones are "
+        + ", ".join([*named(family), UNTRAINED]),
         field="checkpoint",
-        value=checkpoint,
+        value=name,
     )
 
 
-def _download(checkpoint: str, family: str) -> Path:
+def named(family: Family) -> list[str]:
+    """Return the names of the checkpoints that ship with ``family``."""
+    return sorted(
+        path.name for path in family.shipped.glob("*") if path.is_dir() and (path / family.folder).is_dir()
+    )
+
+
+def _download(checkpoint: str, family: Family) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
         return Path(
             snapshot_download(
                 checkpoint,
-                allow_patterns=_HUB_FILES[family],
+                allow_patterns=list(family.hub_files),
                 ignore_patterns=["*.bin", "*.fp16.*", "*.onnx*"],
             )
         )

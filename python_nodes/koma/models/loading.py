@@ -9,6 +9,7 @@ from typing import Any
 
 from koma.models import checkpoints, manifest
 from koma.models.device import Placement, place
+from koma.models.family import Family
 from koma.models.manifest import Manifest
 from koma.runtime.runner import Loaded
 
@@ -24,12 +25,12 @@ class Opened:
 
 
 def open_checkpoint(
-    family: str, checkpoint: str, device: str, dtype: str, options: Mapping[str, Any]
+    family: Family, checkpoint: str, device: str, dtype: str, options: Mapping[str, Any]
 ) -> Opened:
     """Find ``checkpoint`` for ``family`` and decide where it goes.
 
     Args:
-        family: a key of :data:`koma.models.checkpoints.FOLDERS`.
+        family: whose checkpoint it is.
         checkpoint: a name, a folder or a hub id; see :func:`koma.models.checkpoints.resolve`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto" or a key of :data:`koma.models.device.DTYPES`.
@@ -42,7 +43,7 @@ def open_checkpoint(
     folder = checkpoints.resolve(checkpoint, family)
     settings = manifest.read(folder, options)
     loaded = Loaded(
-        family=family,
+        family=family.name,
         checkpoint=checkpoint,
         checkpoint_digest=checkpoints.digest(folder),
         device=str(placement.device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from koma.models.registry import FAMILIES
+from koma.models import registry
 from koma.port.limits import PROTOCOL_VERSION
 from koma.port.messages import InputInfo, Load, Ready, TaskInfo
 from koma.runtime.memory import resident_bytes
@@ -18,7 +18,7 @@ def empty(reply_to: str | None) -> Ready:
         reply_to,
         PROTOCOL_VERSION,
         os.getpid(),
-        tuple(sorted(FAMILIES)),
+        registry.names(),
         family=None,
         checkpoint=None,
         checkpoint_digest=None,
@@ -38,7 +38,7 @@ def loaded(load: Load, runner: Runner) -> Ready:
         load.id,
         PROTOCOL_VERSION,
         os.getpid(),
-        tuple(sorted(FAMILIES)),
+        registry.names(),
         told.family,
         told.checkpoint,
         told.checkpoint_digest,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from koma.bench.setting import FAMILIES
-from koma.models import checkpoints
+from koma.models import checkpoints, registry
 from koma.models.components import make_model
 from koma.models.device import DTYPES
 
@@ -57,7 +57,7 @@ def _amused(configs: Path, folder: Path, write: _Writer) -> None:
     from diffusers import UVit2DModel, VQModel
     from transformers import CLIPTextModelWithProjection
 
-    emoji = checkpoints.resolve("emoji", "amused")
+    emoji = checkpoints.resolve("emoji", registry.find("amused"))
     shutil.copytree(configs, folder, dirs_exist_ok=True)
     shutil.copy(emoji / "model_index.json", folder)
     shutil.copytree(emoji / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
@@ -72,7 +72,7 @@ def _ltx_video(configs: Path, folder: Path, write: _Writer) -> None:
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
     from transformers import T5EncoderModel
 
-    emoji = checkpoints.resolve("emoji", "ltx_video")
+    emoji = checkpoints.resolve("emoji", registry.find("ltx_video"))
     for name, place in {
         "transformer_2b.json": "transformer/config.json",
         "vae_0.9.5.json": "vae/config.json",
@@ -92,7 +92,7 @@ def _ltx_video(configs: Path, folder: Path, write: _Writer) -> None:
 def _smolvlm2(configs: Path, folder: Path, write: _Writer) -> None:
     from transformers import SmolVLMForConditionalGeneration
 
-    emoji = checkpoints.resolve("emoji", "smolvlm2")
+    emoji = checkpoints.resolve("emoji", registry.find("smolvlm2"))
     shutil.copytree(configs, folder, dirs_exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(emoji / name, folder)

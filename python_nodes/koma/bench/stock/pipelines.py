@@ -10,7 +10,7 @@ import torch
 
 from koma.bench.setting import Setting
 from koma.bench.workload import Request
-from koma.models import checkpoints
+from koma.models import checkpoints, registry
 from koma.models.device import DTYPES
 from koma.models.media import encode as media
 from koma.models.media import video as videos
@@ -144,5 +144,5 @@ _CLASSES: dict[str, Callable[[Path, Path, str, torch.dtype], Pipeline]] = {
 def load(family: str, results: Path, setting: Setting) -> Pipeline:
     """Load the checkpoint that Koma would serve."""
     make_torchvision_importable()
-    folder = checkpoints.resolve(setting.checkpoints[family], family)
+    folder = checkpoints.resolve(setting.checkpoints[family], registry.find(family))
     return _CLASSES[family](folder, results, setting.device, DTYPES[setting.dtype])

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from koma.models.amused import decode, encode, parts, step
 from koma.models.amused.encode import ImageState
+from koma.models.amused.family import FAMILY
 from koma.models.amused.params import image_params
 from koma.models.loading import Opened, open_checkpoint
 from koma.models.media import encode as media
@@ -81,5 +82,5 @@ def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[
 
     ``slots`` is the engine's business: nothing is laid out here for jobs that may come.
     """
-    opened = open_checkpoint("amused", checkpoint, device, dtype, options)
+    opened = open_checkpoint(FAMILY, checkpoint, device, dtype, options)
     return AmusedRunner(parts.load(opened.folder, opened.placement), opened)

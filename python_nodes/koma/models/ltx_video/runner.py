@@ -8,6 +8,7 @@ from typing import Any, cast
 from koma.models.loading import Opened, open_checkpoint
 from koma.models.ltx_video import decode, encode, parts, step
 from koma.models.ltx_video.encode import VideoState
+from koma.models.ltx_video.family import FAMILY
 from koma.models.ltx_video.params import video_params
 from koma.models.media import encode as media
 from koma.models.media.sniff import IMAGE_TYPES
@@ -80,5 +81,5 @@ def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[
 
     ``slots`` is the engine's business: nothing is laid out here for jobs that may come.
     """
-    opened = open_checkpoint("ltx_video", checkpoint, device, dtype, options)
+    opened = open_checkpoint(FAMILY, checkpoint, device, dtype, options)
     return LtxVideoRunner(parts.load(opened.folder, opened.placement, opened.manifest.settings), opened)

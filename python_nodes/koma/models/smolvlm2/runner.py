@@ -9,6 +9,7 @@ from koma.models.loading import Opened, open_checkpoint
 from koma.models.media.sniff import IMAGE_TYPES, VIDEO_TYPES
 from koma.models.smolvlm2 import encode, parts, step
 from koma.models.smolvlm2.encode import AnswerState
+from koma.models.smolvlm2.family import FAMILY
 from koma.models.smolvlm2.params import understand_params
 from koma.models.smolvlm2.vision import Vision
 from koma.runtime.runner import InputSpec, Output, Preview, Request, Runner, State, TaskSpec
@@ -76,5 +77,5 @@ def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[
 
     ``slots`` is the engine's business: nothing is laid out here for jobs that may come.
     """
-    opened = open_checkpoint("smolvlm2", checkpoint, device, dtype, options)
+    opened = open_checkpoint(FAMILY, checkpoint, device, dtype, options)
     return SmolVlm2Runner(parts.load(opened.folder, opened.placement), opened)
