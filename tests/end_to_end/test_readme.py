@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,13 +42,37 @@ def run(command: list[str], folder: Path, server: ServerProcess) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
 @pytest.mark.parametrize("block", [block for block in blocks("sh") if not MAKE.search(block)])
 def test_the_shell_commands_of_the_readme_work(
-    block: str, workplace: Path, full_server: ServerProcess
+    block: str, shell: str, workplace: Path, full_server: ServerProcess
 ) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed; which words it would read differently is looked at below")
     script = block.replace(ADDRESS, full_server.url)
-    output = run(["bash", "-euo", "pipefail", "-c", script], workplace, full_server)
+    output = run([shell, "-euo", "pipefail", "-c", script], workplace, full_server)
     assert '"error"' not in output
+
+
+def commands(page: Path) -> list[str]:
+    """Return the shell commands of a page: those of its fenced shell blocks, and indented ones."""
+    fenced = re.findall(r"^```(?:sh|bash|zsh|shell|console)\n(.*?)^```$", page.read_text(), re.M | re.S)
+    # Two spaces part a command of an overview from what is said of it.
+    indented = re.findall(r"^    ((?:curl|koma|make|source)\b(?:(?!  |\|).)*)$", page.read_text(), re.M)
+    return [*(line for block in fenced for line in block.splitlines()), *indented]
+
+
+def bare(command: str) -> str:
+    """Return what a shell looks at of a command: all but its quoted parts."""
+    return re.sub(r"""'[^']*'|"[^"]*"|\\.""", "", command)
+
+
+def test_no_command_of_any_page_has_what_zsh_takes_for_a_pattern_or_no_comment() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = [(page.name, line) for page in pages for line in commands(page)]
+    assert len(found) >= 10
+    # Typed into zsh, a word with ? * or [ that fits no file stops the command, and # begins no comment.
+    assert [told for told in found if re.search(r"[?*\[#]", bare(told[1]))] == []
 
 
 def test_the_python_of_the_readme_works(workplace: Path, full_server: ServerProcess) -> None:
