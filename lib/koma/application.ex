@@ -15,6 +15,12 @@ defmodule Koma.Application do
 
   # An operator reads this: no report of a crash around it.
   defp start(options) do
-    with :ok <- Koma.Access.check(options), do: Koma.Supervisor.start_link(options)
+    with :ok <- Koma.Access.check(options),
+         {:error, reason} <- Koma.Supervisor.start_link(options),
+         do: {:error, refusal(reason)}
   end
+
+  # What the part said that could not start, without the names of those around it.
+  defp refusal({:shutdown, {:failed_to_start_child, _part, reason}}), do: refusal(reason)
+  defp refusal(reason), do: reason
 end

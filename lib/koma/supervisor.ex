@@ -3,10 +3,11 @@ defmodule Koma.Supervisor do
   Everything that runs, started from left to right, stopped from right to left.
 
       Koma.Supervisor (one_for_one)
+      ├── Lock                  keeps every other server out of the data folder
       ├── Metrics, Telemetry    what is counted, and from which events
       ├── Followers             who follows which job
       ├── Access                who is let in, and how much of what
-      ├── Cluster               the other peers, where there are any; these five outlive a crash of Core
+      ├── Cluster               the other peers, where there are any; these outlive a crash of Core
       ├── Core (rest_for_one)   Store → ModelNodes → Scheduler → Queues → Jobs
       └── Edge                  what listens; calls the façade `Koma` only
 
@@ -26,7 +27,10 @@ defmodule Koma.Supervisor do
   def init(options) do
     Options.put(options)
 
+    # Nothing is touched before the folder is ours, and the port is free to be taken.
     children = [
+      {Koma.Store.Lock, options},
+      Koma.HTTP.Listener.check_spec(options),
       Koma.Metrics,
       {Koma.Telemetry, Koma.Metrics.handlers() ++ Koma.Dashboard.Errors.handlers()},
       Koma.Job.Followers,

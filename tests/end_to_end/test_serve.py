@@ -91,6 +91,59 @@ def test_serve_on_a_port_that_is_taken_fails_and_says_so(tmp_path: Path) -> None
     assert port in done.stdout + done.stderr
 
 
+def test_serve_on_a_port_that_is_taken_touches_nothing_in_its_data_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "work").mkdir(parents=True)
+    (data / "work" / "kept").write_text("of the last run")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = refusal("serve", "--port", port, "--data", str(data), "--models", "toy")
+    assert f"Port {port} of 127.0.0.1 is in use" in refused
+    assert (data / "work" / "kept").exists()
+    assert {path.name for path in data.iterdir()} == {"lock", "work"}
+
+
+def test_a_second_serve_on_a_data_folder_is_refused_and_costs_the_first_one_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(tmp_path) as process:
+        (server,) = children_of(process.pid)
+        url = f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
+        eventually(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
+        (data / "tmp" / "half").write_text("an upload")
+        before = (data / "jobs" / "journal").stat().st_ino
+        refused = refusal("serve", "--port", "0", "--data", str(data), "--models", "toy")
+        assert f"The data folder {data} is in use by another Koma server (process {server})" in refused
+        assert (data / "jobs" / "journal").stat().st_ino == before
+        assert (data / "tmp" / "half").exists()
+        long = {"task": "toy.run", "params": {"steps": 10_000, "step_ms": 20}, "on_disconnect": "keep"}
+        jobs = [httpx.post(f"{url}/v1/jobs", json=long).json()["id"] for _ in range(5)]
+        os.kill(server, signal.SIGKILL)
+    (tmp_path / "port").unlink()
+    # At once, on the folder of a server that was killed a moment ago.
+    with serving(tmp_path):
+        url = f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
+        assert {httpx.get(f"{url}/v1/jobs/{job}").status_code for job in jobs} == {200}
+
+
+def test_serve_where_no_data_folder_can_be_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = refusal("serve", "--port", "0", "--data", str(tmp_path / "file" / "data"), "--models", "toy")
+    assert f"The data folder {tmp_path / 'file' / 'data'} cannot be used: not a directory." in refused
+
+
+def refusal(*arguments: str) -> str:
+    """Run a command that is to fail with one sentence and without a stack trace; return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "koma.cli.main", *arguments],
+        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "(stdlib" not in said
+    return said
+
+
 def test_the_demo_writes_its_three_files_says_where_and_stops_its_server(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "koma.cli.main", "demo", "--out", "story"],

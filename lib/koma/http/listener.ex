@@ -38,15 +38,54 @@ defmodule Koma.HTTP.Listener do
     %{id: __MODULE__, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
   end
 
+  @doc """
+  Looks at start whether the port can be had, before jobs are taken up that a server without a
+  port would only drop again; no process stays.
+  """
+  @spec check_spec(Options.t()) :: Supervisor.child_spec()
+  def check_spec(options) do
+    %{id: {__MODULE__, :check}, start: {__MODULE__, :check, [options]}, restart: :temporary}
+  end
+
+  @doc false
+  @spec check(Options.t()) :: :ignore | {:error, String.t()}
+  def check(%Options{port: port, roles: roles} = options) do
+    if port != 0 and :gateway in roles, do: try_port(options), else: :ignore
+  end
+
+  # Ranch sets the same option.
+  defp try_port(%Options{bind: bind, port: port}) do
+    case :gen_tcp.listen(port, ip: address(bind), reuseaddr: true) do
+      {:ok, socket} -> with :ok <- :gen_tcp.close(socket), do: :ignore
+      {:error, reason} -> {:error, cannot_listen(bind, port, reason)}
+    end
+  end
+
+  defp cannot_listen(bind, port, :eaddrinuse) do
+    "Port #{port} of #{bind} is in use by another program (eaddrinuse). " <>
+      "Stop that one first, or name another port in KOMA_PORT."
+  end
+
+  defp cannot_listen(bind, port, reason) do
+    "Koma cannot listen on port #{port} of #{bind}: #{:inet.format_error(reason)} (#{reason})."
+  end
+
   @doc "Listens on `bind` and `port`."
   @spec start_link(Options.t()) :: {:ok, pid} | {:error, term}
   def start_link(%Options{} = options) do
     %{start: {module, function, arguments}} =
       :ranch.child_spec(@ref, :ranch_tcp, transport(options), :cowboy_clear, protocol(options))
 
-    with {:ok, pid} <- apply(module, function, arguments) do
-      announce(options, port())
-      {:ok, pid}
+    case apply(module, function, arguments) do
+      {:ok, pid} ->
+        announce(options, port())
+        {:ok, pid}
+
+      {:error, {:listen_error, _ref, reason}} ->
+        {:error, cannot_listen(options.bind, options.port, reason)}
+
+      {:error, reason} ->
+        {:error, reason}
     end
   end
 
