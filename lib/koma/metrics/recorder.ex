@@ -26,6 +26,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :cache, :join],
       [:koma, :cache, :found],
       [:koma, :store, :collected],
+      [:koma, :store, :damaged],
       [:koma, :store, :adopted],
       [:koma, :store, :fenced],
       [:koma, :redis, :changed],
@@ -104,6 +105,11 @@ defmodule Koma.Metrics.Recorder do
 
   defp count(:cache, result, _measured, _request) do
     Table.add(:koma_cache_requests_total, [Atom.to_string(result)])
+  end
+
+  defp count(:store, :damaged, %{places: places, bytes: bytes}, %{kind: kind}) do
+    Table.add(:koma_store_damaged_places_total, [Atom.to_string(kind)], places)
+    Table.add(:koma_store_damaged_bytes_total, [Atom.to_string(kind)], bytes)
   end
 
   defp count(:store, :adopted, %{jobs: jobs}, _none) do

@@ -5,13 +5,16 @@ defmodule Koma.Pipeline.Files do
 
   A file is synced when the pipeline is accepted and when a stage or the pipeline ends; what is
   lost in a power cut between is told again by the jobs, which have their own store.
+
+  Damaged bytes are skipped; a file of which not even the acceptance can be read is set aside.
   """
 
   alias Koma.{Error, Follower, Options}
   alias Koma.Job.Event
   alias Koma.Pipeline.Record
-  alias Koma.Store.{Folder, Journal}
+  alias Koma.Store.{Damage, Folder, Journal}
 
+  @types ~w(stage completed failed cancelled)
   # "pl_", in a cluster the tag of the gateway, and 128 random bits; nothing else ever becomes a path.
   @id ~r/\Apl_([a-z2-7]{6})?[a-z2-7]{26}\z/
 
@@ -26,7 +29,7 @@ defmodule Koma.Pipeline.Files do
   @doc "Makes the folder, and deletes what was not accepted when the server died."
   @spec prepare() :: :ok
   def prepare do
-    File.mkdir_p!(folder())
+    Folder.make!(folder())
     folder() |> Path.join("*.new") |> Path.wildcard() |> Enum.each(&File.rm/1)
   end
 
@@ -35,7 +38,8 @@ defmodule Koma.Pipeline.Files do
   def accept(%Record{id: id} = record) do
     new = path(id) <> ".new"
 
-    with :ok <- File.write(new, Journal.encode({:accepted, record}), [:sync]),
+    with :ok <- Folder.touch(new),
+         :ok <- File.write(new, Journal.encode({:accepted, record}), [:sync]),
          :ok <- File.rename(new, path(id)) do
       Folder.sync(folder())
     else
@@ -51,21 +55,48 @@ defmodule Koma.Pipeline.Files do
   def read(id) do
     with true <- id =~ @id,
          {:ok, bytes} <- File.read(path(id)),
-         {{%Record{} = record, events}, _sound} <- Journal.fold(bytes, nil, &fold/2) do
+         {{%Record{} = record, events}, _report} <- Journal.fold(bytes, nil, &fold/2) do
       {:ok, record, Enum.reverse(events)}
     else
-      _absent_or_torn -> :error
+      _absent_or_damaged -> :error
     end
   end
 
   @doc "Opens the journal for appending; bytes after the last whole record are cut off."
   @spec open(String.t()) :: :file.fd()
   def open(id) do
-    {_acc, sound} = Journal.fold(File.read!(path(id)), nil, fn _entry, nil -> nil end)
+    {_acc, report} = Journal.fold(File.read!(path(id)), nil, fn _entry, nil -> nil end)
+    if report.damaged != [], do: keep_damaged(id, report)
     {:ok, file} = :file.open(path(id), [:read, :write, :raw])
-    {:ok, ^sound} = :file.position(file, sound)
+    {:ok, sound} = :file.position(file, report.sound)
+    true = sound == report.sound
     :ok = :file.truncate(file)
     file
+  end
+
+  # Once: later starts find the copy.
+  defp keep_damaged(id, %{damaged: damaged}) do
+    if Path.wildcard(path(id) <> ".damaged-*") == [] do
+      _kept = Damage.copy(path(id))
+      left_out = "#{Damage.bytes(damaged)} damaged bytes are left out, and kept beside it"
+      Damage.tell(:pipeline, damaged, "pipeline #{id}: #{left_out}")
+    end
+  end
+
+  @doc "Sets files aside of which not even the acceptance can be read; returns the ids of the others."
+  @spec set_aside_unreadable() :: [String.t()]
+  def set_aside_unreadable do
+    {sound, unreadable} = Enum.split_with(ids(), &(read(&1) != :error))
+    Enum.each(unreadable, &set_aside/1)
+    sound
+  end
+
+  defp set_aside(id) do
+    with {:ok, %{size: size}} <- File.stat(path(id)),
+         {:ok, aside} <- Damage.set_aside(path(id)) do
+      message = "pipeline #{id} cannot be read; its file is #{aside} now"
+      Damage.tell(:pipeline, [{0, size}], message)
+    end
   end
 
   @doc "Appends an event; the end of a stage or of the pipeline is on disk when this returns."
@@ -110,13 +141,19 @@ defmodule Koma.Pipeline.Files do
     end
   end
 
-  defp fold({:accepted, record}, nil), do: {record, []}
+  defp fold({:accepted, %Record{} = record}, nil), do: {record, []}
 
   defp fold(:taken_up, {record, events}),
     do: {%Record{record | starts: record.starts + 1}, events}
 
-  defp fold({:event, event}, {record, events}),
-    do: {Record.apply(record, event), [event | events]}
+  # Where events between were damaged, their numbers stay free: what jobs of stages came to is told anew.
+  defp fold({:event, %Event{seq: seq, type: type} = event}, {%Record{seq: last} = record, events})
+       when seq > last and type in @types do
+    {Record.apply(%Record{record | seq: seq - 1}, event), [event | events]}
+  end
+
+  # Of a newer version, or behind an acceptance that is lost.
+  defp fold(_unknown, acc), do: acc
 
   defp path(id), do: Path.join(folder(), id)
   defp folder, do: Path.join(Options.get().data_dir, "pipelines")

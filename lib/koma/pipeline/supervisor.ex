@@ -55,7 +55,7 @@ defmodule Koma.Pipeline.Supervisor do
 
   defp recover(keep) do
     unfinished =
-      for id <- Files.ids(),
+      for id <- Files.set_aside_unreadable(),
           {:ok, record, _events} <- [Files.read(id)],
           not Record.ended?(record),
           do: id

@@ -14,20 +14,24 @@ defmodule Koma.Store.Disk do
   **Disk full**: acceptances are refused with `storage_full` and the half record is cut off;
   events of running jobs stay in memory and are written as soon as there is room again. They may
   be told all the same: nobody else could have gone on with the job.
+
+  **Damage**: what does not add up is skipped (`Koma.Store.Journal`); the damaged file is kept aside
+  as `journal.damaged-<time>`, what was lost is logged and counted. Entries of a kind that only a newer
+  version knows are carried along.
   """
   use GenServer
   require Logger
 
   alias Koma.{Error, Options, Telemetry}
   alias Koma.Job.Record
-  alias Koma.Store.{Backend, Journal, Memory, Replay, Syncer}
+  alias Koma.Store.{Backend, Damage, Folder, Journal, Memory, Replay, Syncer}
 
   @behaviour Backend
 
   # Calls, or jobs of a compaction, that share a write; some kilobytes each.
   @batch 64
 
-  defstruct [:path, :file, :syncer, :size, :compact_at, :retention, unwritten: []]
+  defstruct [:path, :file, :syncer, :size, :compact_at, :retention, unknown: [], unwritten: []]
 
   @doc "Opens the journal. Options: `:dir`, `:retention_jobs`, `:journal_bytes`."
   @spec start_link(keyword) :: GenServer.on_start()
@@ -92,15 +96,58 @@ defmodule Koma.Store.Disk do
   def init(options) do
     path = options |> Keyword.fetch!(:dir) |> Path.join("journal")
     retention = Keyword.fetch!(options, :retention_jobs)
-    File.mkdir_p!(Path.dirname(path))
-    {jobs, sound} = replay(path)
-    Memory.create(jobs)
+    Folder.make!(Path.dirname(path))
+
+    case File.read(path) do
+      {:ok, bytes} -> {:ok, recover(path, Replay.read(bytes), retention, options)}
+      {:error, :enoent} -> {:ok, recover(path, Replay.read(""), retention, options)}
+      {:error, reason} -> {:stop, unreadable(path, reason)}
+    end
+  end
+
+  defp unreadable(path, reason) do
+    "The job journal #{path} cannot be read: #{:file.format_error(reason)}. " <>
+      "Move it away to start without its jobs."
+  end
+
+  defp recover(path, replay, retention, options) do
+    Memory.create(Replay.jobs(replay))
     Memory.forget_beyond(retention)
-    size = rewrite(path, sound)
+    :ok = Folder.touch(path)
+    size = rewrite(path, replay.unknown, replay.report)
+    tell(replay, path)
     {:ok, syncer} = Syncer.start_link(path)
     compact_at = max(Keyword.fetch!(options, :journal_bytes), 2 * size)
     state = %__MODULE__{path: path, file: open(path), syncer: syncer, size: size}
-    {:ok, %{state | compact_at: compact_at, retention: retention}}
+    %{state | compact_at: compact_at, retention: retention, unknown: replay.unknown}
+  end
+
+  defp tell(%Replay{report: %{torn: torn}} = replay, path) do
+    if torn > 0, do: Logger.warning("job journal: #{torn} bytes of a torn record are cut off")
+
+    if replay.unknown != [] do
+      count = length(replay.unknown)
+      Logger.warning("job journal: #{count} entries of a newer version are carried along")
+    end
+
+    if replay.report.damaged != [] or MapSet.size(replay.lost) > 0, do: tell_damage(replay, path)
+  end
+
+  defp tell_damage(%Replay{report: %{damaged: damaged}} = replay, path) do
+    Damage.tell(:journal, damaged, """
+    job journal: #{length(damaged)} damaged places of #{Damage.bytes(damaged)} bytes are left out; \
+    they are kept in #{path}.damaged-*. Of these jobs the acceptance is lost: #{names(replay.lost)}. \
+    Of these jobs events are lost, and others stand in for them: #{names(replay.mended)}.\
+    """)
+  end
+
+  @named 20
+  defp names(ids) do
+    case Enum.split(ids, @named) do
+      {[], []} -> "none"
+      {first, []} -> Enum.join(first, ", ")
+      {first, more} -> "#{Enum.join(first, ", ")} and #{length(more)} more"
+    end
   end
 
   # Whoever called meanwhile takes part: many entries are one write, and one trip to a thread that
@@ -237,25 +284,11 @@ defmodule Koma.Store.Disk do
     record
   end
 
-  defp replay(path) do
-    case File.read(path) do
-      {:ok, bytes} ->
-        {jobs, sound} = Replay.jobs(bytes)
-        lost = byte_size(bytes) - sound
-        if lost > 0, do: Logger.warning("job journal: #{lost} bytes of a torn record are cut off")
-        {jobs, sound}
-
-      {:error, :enoent} ->
-        File.touch!(path)
-        {[], 0}
-    end
-  end
-
   defp compact_if_large(%{size: size, compact_at: at} = state) when size < at, do: state
 
   defp compact_if_large(state) do
     :ok = :file.close(state.file)
-    size = rewrite(state.path, state.size)
+    size = rewrite(state.path, state.unknown, %{sound: state.size, damaged: []})
     :ok = Syncer.reopen(state.syncer, state.path)
     measured = %{bytes_before: state.size, bytes_after: size}
     Telemetry.execute([:koma, :store, :compacted], measured, %{})
@@ -264,15 +297,15 @@ defmodule Koma.Store.Disk do
 
   # The new file takes the old one's place only when it is whole and on disk. Without room for it
   # the old one, cut to its sound part, goes on.
-  defp rewrite(path, sound) do
+  defp rewrite(path, unknown, %{sound: sound, damaged: damaged}) do
     new = path <> ".new"
 
-    case write_all(new) do
-      :ok ->
-        :ok = File.rename(new, path)
-        Koma.Store.Folder.sync(Path.dirname(path))
-        File.stat!(path).size
-
+    with :ok <- write_all(new, unknown),
+         :ok <- keep_damaged(path, damaged),
+         :ok <- File.rename(new, path) do
+      Folder.sync(Path.dirname(path))
+      File.stat!(path).size
+    else
       {:error, reason} ->
         Logger.error("job journal: not compacted: #{reason}")
         _ignored = File.rm(new)
@@ -281,14 +314,22 @@ defmodule Koma.Store.Disk do
     end
   end
 
-  defp write_all(path) do
-    {:ok, file} = :file.open(path, [:write, :raw])
+  defp keep_damaged(_path, []), do: :ok
+  defp keep_damaged(path, _damaged), do: with({:ok, _aside} <- Damage.keep(path), do: :ok)
 
-    jobs = Enum.reverse(Memory.list(fn _record -> true end))
-    written = jobs |> Enum.chunk_every(@batch) |> write_jobs(file)
-    result = with :ok <- written, do: :file.sync(file)
-    :ok = :file.close(file)
-    result
+  defp write_all(path, unknown) do
+    with {:ok, file} <- :file.open(path, [:write, :raw]) do
+      jobs = Enum.reverse(Memory.list(fn _record -> true end))
+
+      result =
+        with :ok <- Folder.own(path),
+             :ok <- jobs |> Enum.chunk_every(@batch) |> write_jobs(file),
+             :ok <- :file.write(file, Enum.map(unknown, &Journal.encode/1)),
+             do: :file.sync(file)
+
+      :ok = :file.close(file)
+      result
+    end
   end
 
   defp write_jobs([], _file), do: :ok

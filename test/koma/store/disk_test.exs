@@ -32,7 +32,7 @@ defmodule Koma.Store.DiskTest do
     end
   end
 
-  test "a flipped bit ends the reading there, and the start goes on", c do
+  test "a flipped bit in the last record loses that one, and the start goes on", c do
     start(c.dir)
     accept("job_1")
     accept("job_2")
