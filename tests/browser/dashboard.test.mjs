@@ -1,6 +1,5 @@
 // The dashboard in front of an operator, with the official client of Phoenix LiveView.
 import assert from "node:assert/strict"
-import { createHash } from "node:crypto"
 import { once } from "node:events"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -9,6 +8,7 @@ import { test } from "node:test"
 import { setTimeout as pause } from "node:timers/promises"
 import WebSocket from "ws"
 import { assertAccessible, openPage, screenshot } from "./harness/browser.mjs"
+import { as, SECRETS, withKeys } from "./harness/keys.mjs"
 import { server } from "./harness/suite.mjs"
 
 const MANY = 200
@@ -305,12 +305,6 @@ test("the page comes back after a restart of the server, without a click, and sh
   assert.equal(await page.inputValue("select[name=state]"), "failed")
   assert.equal(await page.isVisible(".lost"), false)
 })
-
-const SECRETS = { boss: "koma_secret_of_the_operator", ann: "koma_secret_of_ann", ben: "koma_secret_of_ben" }
-const digest = (secret) => createHash("sha256").update(secret).digest("hex")
-const KEYS = Object.entries(SECRETS).map(([id, secret]) => `${id} sha256:${digest(secret)}${id === "boss" ? " roles=operator" : ""}`)
-const withKeys = () => server("keys", { KOMA_MODELS: "toy", KOMA_KEYS: KEYS.join(";") })
-const as = (id) => ({ authorization: `Bearer ${SECRETS[id]}` })
 
 async function logIn(t, url, options = {}) {
   const page = await openPage(t, `${url}/dashboard`, options)

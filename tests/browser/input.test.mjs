@@ -169,9 +169,9 @@ test("files that do not fit are refused with a reason before they are uploaded",
     await hand(zone, event, files)
     await current(page).locator(".error:not([hidden])").getByText(reason).waitFor()
   }
-  await refused("drop", [{ name: "notes.txt", type: "text/plain", content: "x" }], /“notes\.txt” is PLAIN; choose .*MP4/)
-  await refused("drop", [{ name: "what", type: "", content: "x" }], /“what” is of an unknown type/)
-  await refused("paste", [{ name: "empty.png", type: "image/png", content: "" }], "“empty.png” is empty.")
+  await refused("drop", [{ name: "notes.txt", type: "text/plain", content: "x" }], /“notes\.txt” is of the type text\/plain, which does not go in here; choose .*MP4/)
+  await refused("drop", [{ name: "what", type: "", content: "x" }], /“what” is of an unknown type, which does not go in here; choose/)
+  await refused("paste", [{ name: "empty.png", type: "image/png", content: "" }], "“empty.png” is empty; choose another file.")
   await refused("drop", [], "Only files can be dropped here.")
   const two = [1, 2].map((n) => ({ name: `${n}.png`, type: "image/png", content: "x" }))
   await refused("drop", two, "One file at a time; these are 2.")

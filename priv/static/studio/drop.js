@@ -3,7 +3,7 @@
 import { KomaError, upload } from "./api.js"
 import { el, setText, uniqueId } from "./dom.js"
 import { artifactUrl, mediaOf, sourced } from "./media.js"
-import { humanize, mediaNames, size } from "./words.js"
+import { errorWords, humanize, mediaNames, size } from "./words.js"
 
 /** @typedef {{name: string, media_types: string[], required: boolean, description: string}} Input */
 
@@ -87,7 +87,7 @@ export class DropZone {
   /** @param {string | null} message */
   setError(message) {
     this.error.hidden = message === null
-    setText(this.error, message ?? "")
+    setText(this.error, message === null ? "" : this.#named(message))
     if (message === null) this.picker.removeAttribute("aria-invalid")
     else this.picker.setAttribute("aria-invalid", "true")
   }
@@ -99,10 +99,10 @@ export class DropZone {
   /** @param {File} file */
   async #check(file) {
     if (!this.accepts(file.type)) {
-      const given = file.type ? `is ${mediaNames([file.type])}` : "is of an unknown type"
-      throw new KomaError({ code: "unsupported_media", message: `“${file.name}” ${given}; choose ${mediaNames(this.types)}.` })
+      const given = file.type ? `is of the type ${file.type}` : "is of an unknown type"
+      throw new KomaError({ code: "unsupported_media", message: `“${file.name}” ${given}, which does not go in here; choose ${mediaNames(this.types)}.` })
     }
-    if (file.size === 0) throw new KomaError({ code: "invalid_media", message: `“${file.name}” is empty.` })
+    if (file.size === 0) throw new KomaError({ code: "invalid_media", message: `“${file.name}” is empty; choose another file.` })
     const { upload_bytes: most } = await this.connection.limits()
     if (file.size > most) throw new KomaError({ code: "too_large", message: `“${file.name}” has ${size(file.size)}; at most ${size(most)} are taken.` })
   }
@@ -113,15 +113,25 @@ export class DropZone {
     this.#picture(file.type, URL.createObjectURL(file))
     this.progress.hidden = false
     const onprogress = (/** @type {number} */ share) => (this.progress.value = share)
-    const { id } = await upload(file, { signal, onprogress })
+    const { id, media_type } = await upload(file, { signal, onprogress })
     this.progress.hidden = true
-    return [this.inputFor(file.type), id]
+    // What a file is decides, not what it is called: the server has looked into it.
+    return [this.inputFor(this.accepts(media_type) ? media_type : file.type), id]
   }
 
-  /** @param {KomaError} error */
+  /** Says why; the file is not shown any more, so its name is said as well. @param {KomaError} error */
   #refuse(error) {
+    const words = this.#named(errorWords(error))
     this.clear()
-    this.setError(error.message)
+    this.setError(words)
+  }
+
+  /** What the server calls by the name of the input is here the file that is shown. @param {string} message */
+  #named(message) {
+    if (this.chosen.hidden) return message.replace(/^inputs\.\w+/i, "The file")
+    const name = this.fileName.textContent
+    const named = message.replace(/^inputs\.\w+/i, () => `“${name}”`)
+    return named.includes(name) ? named : `“${name}”: ${named}`
   }
 
   /** @param {string} name @param {number} bytes */
