@@ -5,7 +5,7 @@ defmodule Koma.Follower do
   messages (`handle/2`), and gets every event exactly once, in order.
   """
 
-  alias Koma.{Caller, Pipeline}
+  alias Koma.{Caller, Error, Pipeline}
   alias Koma.Job.{Event, Preview}
 
   @terminal ~w(completed failed cancelled expired)
@@ -30,10 +30,35 @@ defmodule Koma.Follower do
   @doc """
   Begins to follow: the job or pipeline, its events after `seq`, and the latest previews. With
   `:none` it waits for the end of a job.
+
+  A number that no event has had yet would hide all those up to it, with the end among them. It is
+  refused as `out_of_bounds`; with `:clamp` for `beyond` it counts as that of the latest event.
   """
-  @spec start(subject, non_neg_integer | :none, Caller.t()) ::
-          {:ok, t, map, [Event.t()], [preview]} | {:error, Koma.Error.t()}
-  def start(subject, seq, caller) do
+  @spec start(subject, non_neg_integer | :none, Caller.t(), beyond) ::
+          {:ok, t, map, [Event.t()], [preview]} | {:error, Error.t()}
+        when beyond: :refuse | :clamp
+  def start(subject, seq, caller, beyond \\ :refuse) do
+    with {:ok, seq} <- within(subject, seq, caller, beyond), do: follow(subject, seq, caller)
+  end
+
+  # Looked up before anything follows: whoever is refused has not wanted the job.
+  defp within(_subject, seq, _caller, _beyond) when seq in [0, :none], do: {:ok, seq}
+
+  defp within(subject, seq, caller, beyond) do
+    case {get(subject, caller), beyond} do
+      {{:error, error}, _beyond} -> {:error, error}
+      {{:ok, %{"seq" => latest}}, _beyond} when seq <= latest -> {:ok, seq}
+      {{:ok, %{"seq" => latest}}, :clamp} -> {:ok, latest}
+      {{:ok, %{"seq" => latest}}, :refuse} -> {:error, beyond(subject, seq, latest)}
+    end
+  end
+
+  defp beyond({kind, _id}, seq, latest) do
+    message = "after is #{seq}, but the latest event of the #{kind} has the number #{latest}"
+    Error.new("out_of_bounds", message, field: "after", value: seq, bound: latest)
+  end
+
+  defp follow(subject, seq, caller) do
     with {:ok, map, events, previews} <- subscribe(subject, seq, caller) do
       ended = terminal?(map["state"])
       follower = %__MODULE__{subject: subject, caller: caller, seq: seq, ended: ended}
@@ -78,7 +103,7 @@ defmodule Koma.Follower do
 
   # What lies between was stored but not told, as a process died: it is fetched.
   defp event(_later, %__MODULE__{subject: subject, seq: last, caller: caller}) do
-    {:ok, follower, _map, events, _previews} = start(subject, last, caller)
+    {:ok, follower, _map, events, _previews} = follow(subject, last, caller)
     {events, follower}
   end
 
@@ -89,6 +114,9 @@ defmodule Koma.Follower do
   defp seen(follower, %Event{seq: seq, type: type}) do
     %__MODULE__{follower | seq: seq, ended: follower.ended or terminal?(type)}
   end
+
+  defp get({:job, id}, caller), do: Koma.job(id, caller)
+  defp get({:pipeline, id}, caller), do: Pipeline.get(id, caller)
 
   defp subscribe({:job, id}, seq, caller) do
     with {:ok, job, events, preview} <- Koma.subscribe(id, seq, caller) do

@@ -59,9 +59,24 @@ defmodule Koma.Faults.ClusterTest do
       unknown = String.replace(hd(ids), ~r/.{4}$/, "zzzz")
       assert {:error, %{code: "not_found"}} = call(b, Koma, :job, [unknown, %Caller{}])
       assert {:error, %{code: "not_found"}} = call(b, Koma, :subscribe, [unknown, 0, %Caller{}])
+
+      # Nor does anybody wait for ever who comes with the number of an event that never was.
+      live = submit!(a, long(9))["id"]
+      refused = call(b, Koma.Follower, :start, [{:job, live}, 1_000_000, %Caller{}])
+      assert {:error, %{code: "out_of_bounds", field: "after", value: 1_000_000}} = refused
+      {200, _headers, body} = stream(b, live, 1_000_000)
+      assert body =~ "event: completed"
+
       # Another key does not see it, on no gateway.
       assert {:error, %{code: "not_found"}} =
                call(b, Koma, :job, [hd(ids), %Caller{key: "other"}])
+    end
+
+    defp stream(peer, id, number) do
+      {:ok, _apps} = Application.ensure_all_started(:gun)
+      port = call(peer, Koma.HTTP.Listener, :port, [])
+      path = "/v1/jobs/#{id}/events"
+      Koma.EdgeCase.http(port, "GET", path, [{"last-event-id", "#{number}"}])
     end
 
     test "a worker that is killed: its jobs run again elsewhere and are answered once, as undisturbed",

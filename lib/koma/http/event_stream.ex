@@ -5,7 +5,8 @@ defmodule Koma.HTTP.EventStream do
   Runs in the process of its request, which holds the subscription. Sending waits for the client, so a
   slow one lets messages queue up here: of previews only the latest is sent. When everything
   up to the terminal event was seen before, the answer is 204, upon which an `EventSource`
-  stops connecting again.
+  stops connecting again. As it can do nothing about the number that it repeats, one that no
+  event has had yet counts as that of the latest.
   """
 
   alias Koma.Channel.Preview
@@ -27,7 +28,7 @@ defmodule Koma.HTTP.EventStream do
     with {:ok, %{"previews" => form}} <- Params.check(query(req), @query),
          {:ok, seq} <- SSE.last_event_id(:cowboy_req.header("last-event-id", req, nil)),
          :ok <- Access.hold(caller, :sockets),
-         {:ok, follower, _map, events, previews} <- Follower.start(subject, seq, caller) do
+         {:ok, follower, _map, events, previews} <- Follower.start(subject, seq, caller, :clamp) do
       stream = %__MODULE__{follower: follower, req: req, previews: form}
 
       if events == [] and follower.ended,
