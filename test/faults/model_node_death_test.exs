@@ -54,9 +54,7 @@ defmodule Koma.Faults.ModelNodeDeathTest do
 
     test "processes that the model node forked die with it", %{dir: dir} do
       file = Path.join(dir, "child")
-      System.put_env("KOMA_TEST_CHILD", file)
-      on_exit(fn -> System.delete_env("KOMA_TEST_CHILD") end)
-      start_core(dir, node_command: scripted("forks"))
+      start_core(dir, node_command: scripted("forks", [file]))
       eventually(fn -> File.exists?(file) and File.read!(file) != "" end)
       child = file |> File.read!() |> String.to_integer()
       assert alive?(child)

@@ -86,9 +86,9 @@ defmodule Koma.CoreCase do
   def python, do: Path.join(@root, ".venv/bin/python")
 
   @doc "A command for `node_command` that runs test/support/scripted_node.py."
-  @spec scripted(String.t()) :: [String.t()]
-  def scripted(behaviour) do
-    [python(), Path.join(@root, "test/support/scripted_node.py"), behaviour]
+  @spec scripted(String.t(), [String.t()]) :: [String.t()]
+  def scripted(behaviour, arguments \\ []) do
+    [python(), Path.join(@root, "test/support/scripted_node.py"), behaviour | arguments]
   end
 
   @doc "Waits until every model node is ready."

@@ -26,8 +26,7 @@ defmodule Koma.OtherBeam do
     paths = Enum.flat_map(:code.get_path(), &["-pa", to_string(&1)])
     start = ["-noinput", "-s", "elixir", "start_cli", "-extra", "--no-halt", "-e", script]
     options = [:binary, :exit_status, {:line, 65_536}, args: paths ++ start]
-    environment = [env: [{'KOMA_TEST_BEAM', 'of ' ++ '#{dir}'}]]
-    beam = Port.open({:spawn_executable, System.find_executable("erl")}, options ++ environment)
+    beam = Port.open({:spawn_executable, System.find_executable("erl")}, options)
     {:os_pid, os_pid} = Port.info(beam, :os_pid)
 
     ExUnit.Callbacks.on_exit(fn ->
@@ -100,7 +99,7 @@ defmodule Koma.OtherBeam do
   @spec kill(port) :: true
   def kill(beam) do
     {:os_pid, os_pid} = Port.info(beam, :os_pid)
-    python = "/proc/#{os_pid}/environ" |> read() |> mark() |> model_nodes()
+    python = model_nodes(os_pid)
     true = python != []
     signal(beam, "KILL")
 
@@ -113,16 +112,17 @@ defmodule Koma.OtherBeam do
     eventually(fn -> Enum.all?(python, &(not alive?(&1))) end)
   end
 
-  # Its model nodes have its environment.
-  defp mark(environment),
-    do: Enum.find(String.split(environment, <<0>>), &(&1 =~ "KOMA_TEST_BEAM="))
+  defp model_nodes(os_pid) do
+    for pid <- descendants(os_pid), read("/proc/#{pid}/cmdline") =~ "koma.port", do: pid
+  end
 
-  defp model_nodes(mark) do
-    for name <- File.ls!("/proc"),
-        {os_pid, ""} <- [Integer.parse(name)],
-        read("/proc/#{os_pid}/environ") =~ mark,
-        read("/proc/#{os_pid}/cmdline") =~ "koma.port",
-        do: os_pid
+  defp descendants(os_pid) do
+    children =
+      for file <- Path.wildcard("/proc/#{os_pid}/task/*/children"),
+          child <- file |> read() |> String.split(),
+          do: String.to_integer(child)
+
+    children ++ Enum.flat_map(children, &descendants/1)
   end
 
   defp read(path) do

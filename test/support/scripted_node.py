@@ -190,7 +190,7 @@ elif behaviour == "forks":
     if child == 0:
         time.sleep(600)
         os._exit(0)
-    with open(os.environ["KOMA_TEST_CHILD"], "w") as file:
+    with open(sys.argv[2], "w") as file:
         file.write(str(child))
     serve()
 else:

@@ -7,7 +7,7 @@ defmodule Koma.ModelNode.OsProcess do
   does not take waits in `outbox` until the next `flush/1`.
   """
 
-  alias Koma.ModelNode.{Output, Spec}
+  alias Koma.ModelNode.{Environment, Output, Spec}
   alias Koma.Options
   alias Koma.Wire.{Frames, Messages}
 
@@ -37,7 +37,7 @@ defmodule Koma.ModelNode.OsProcess do
       :exit_status,
       :nouse_stdio,
       args: ["-c", @shell, "sh", Output.path(output) | command(options)],
-      env: for({key, value} <- env, do: {to_charlist(key), to_charlist(value)})
+      env: Environment.for_port(System.get_env(), env)
     ]
 
     port = Port.open({:spawn_executable, "/bin/sh"}, settings)
