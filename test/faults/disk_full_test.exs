@@ -40,7 +40,7 @@ defmodule Koma.Faults.DiskFullTest do
     end
   end
 
-  test "the disk is full: new jobs are refused with a code, running ones complete, a restart finds all",
+  test "the disk is full: new jobs are refused with a code, running ones end and are told so once there is room, a restart finds all",
        c do
     if c.mounted do
       port = start_server(c.dir)
@@ -57,10 +57,13 @@ defmodule Koma.Faults.DiskFullTest do
         answer = Enum.find_value(1..100, fn _ -> refused(submit_to(port)) end)
 
       assert json(answer)["error"]["code"] == "storage_full"
-      stories = Enum.map(running, &await_end/1)
-      for events <- stories, do: assert(%{type: "completed"} = List.last(events))
+      # What cannot be stored is not told, and nobody can read it.
+      eventually(fn -> Enum.all?(running, &untold_end?/1) end)
+      for id <- running, do: assert({:ok, %{"state" => "running"}} = Koma.job(id, %Caller{}))
 
       File.rm!(filler)
+      stories = Enum.map(running, &await_end/1)
+      for events <- stories, do: assert(%{type: "completed"} = List.last(events))
       later = submit!()["id"]
       assert %{type: "completed"} = List.last(await_end(later))
       stop_edge()
@@ -81,6 +84,11 @@ defmodule Koma.Faults.DiskFullTest do
       assert %{type: "completed"} = List.last(await_end(later))
       eventually(fn -> File.ls!(Path.join(c.dir, "work")) == [] end)
     end
+  end
+
+  defp untold_end?(id) do
+    {:ok, record} = Jobs.latest(id)
+    record.state == "completed"
   end
 
   defp upload(port, bytes) do

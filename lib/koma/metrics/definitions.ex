@@ -83,6 +83,8 @@ defmodule Koma.Metrics.Definitions do
        "and those that were found among the results of other gateways."},
     {:koma_cache_results, :gauge, [], "Results that equal requests would be answered with."},
     {:koma_cache_bytes, :gauge, [], "What these take."},
+    {:koma_store_sync_failures_total, :counter, [],
+     "How often the journal could not be brought to the disk."},
     {:koma_store_damaged_places_total, :counter, [:kind],
      "Damaged places found in the journal and in files of pipelines."},
     {:koma_store_damaged_bytes_total, :counter, [:kind], "What these took."},

@@ -26,6 +26,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :cache, :join],
       [:koma, :cache, :found],
       [:koma, :store, :collected],
+      [:koma, :store, :sync_failed],
       [:koma, :store, :damaged],
       [:koma, :store, :adopted],
       [:koma, :store, :fenced],
@@ -105,6 +106,10 @@ defmodule Koma.Metrics.Recorder do
 
   defp count(:cache, result, _measured, _request) do
     Table.add(:koma_cache_requests_total, [Atom.to_string(result)])
+  end
+
+  defp count(:store, :sync_failed, _measured, _reason) do
+    Table.add(:koma_store_sync_failures_total, [])
   end
 
   defp count(:store, :damaged, %{places: places, bytes: bytes}, %{kind: kind}) do

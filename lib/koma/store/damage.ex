@@ -49,8 +49,7 @@ defmodule Koma.Store.Damage do
   def bytes(places), do: places |> Enum.map(&elem(&1, 1)) |> Enum.sum()
 
   defp kept(aside) do
-    Folder.sync(Path.dirname(aside))
-    {:ok, aside}
+    with :ok <- Folder.sync(Path.dirname(aside)), do: {:ok, aside}
   end
 
   defp aside(path) do

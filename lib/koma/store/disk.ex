@@ -8,12 +8,13 @@ defmodule Koma.Store.Disk do
   files to the name of the peer and does not sync on commit.
 
   **When is it on disk?** An acceptance and the end of a job are synced (`fdatasync`) before
-  anyone is told. The events between are written before anyone is told, but not synced: they survive the
+  anyone is told or can read it. The events between are written before anyone is told, but not synced: they survive the
   death of the BEAM, and after a power cut the job is run again from its acceptance.
 
-  **Disk full**: acceptances are refused with `storage_full` and the half record is cut off;
-  events of running jobs stay in memory and are written as soon as there is room again. They may
-  be told all the same: nobody else could have gone on with the job.
+  **Disk full, or the disk fails**: acceptances are refused with `storage_full` and the half record is cut off;
+  events of running jobs wait in memory (`:later`) and are told when they are written, ends when they are synced.
+  After a sync that failed nobody knows which bytes are on the disk, also if a later one succeeds: the
+  journal takes nothing more until all of it has been written anew, to another file.
 
   **Damage**: what does not add up is skipped (`Koma.Store.Journal`); the damaged file is kept aside
   as `journal.damaged-<time>`, what was lost is logged and counted. Entries of a kind that only a newer
@@ -23,17 +24,23 @@ defmodule Koma.Store.Disk do
   require Logger
 
   alias Koma.{Error, Options, Telemetry}
-  alias Koma.Job.Record
-  alias Koma.Store.{Backend, Damage, Folder, Journal, Memory, Replay, Syncer}
+  alias Koma.Job.{Followers, Record}
+  alias Koma.Store.{Backend, Folder, Journal, JournalFile, Memory, Replay, Syncer}
 
   @behaviour Backend
 
-  # Calls, or jobs of a compaction, that share a write; some kilobytes each.
+  # Calls that share a write; some kilobytes each.
   @batch 64
 
-  defstruct [:path, :file, :syncer, :size, :compact_at, :retention, unknown: [], unwritten: []]
+  # To write what could not be written, once there is room again or the disk answers.
+  @retry_ms 1_000
 
-  @doc "Opens the journal. Options: `:dir`, `:retention_jobs`, `:journal_bytes`."
+  # `syncs`: what is written and under way to the disk, by write; `late`: events that are not even
+  # written, the latest first; `broken`: why nothing more is written to this file.
+  defstruct [:path, :file, :syncer, :size, :compact_at, :retention, :broken, :timer] ++
+              [next: 0, syncs: %{}, late: [], unknown: []]
+
+  @doc "Opens the journal. Options: `:dir`, `:retention_jobs`, `:journal_bytes`, and `:sync` (`t:Koma.Store.Syncer.sync/0`)."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(options), do: GenServer.start_link(__MODULE__, options, name: __MODULE__)
 
@@ -63,9 +70,8 @@ defmodule Koma.Store.Disk do
 
   @impl Backend
   def append(happened) do
-    # Where the disk is full (logged) they are written later, and may be told all the same.
-    _written = call({:append, happened})
-    Enum.map(happened, fn _event -> :ok end)
+    outcome = call({:append, happened})
+    Enum.map(happened, fn _event -> outcome end)
   end
 
   @impl Backend
@@ -95,59 +101,33 @@ defmodule Koma.Store.Disk do
   @impl GenServer
   def init(options) do
     path = options |> Keyword.fetch!(:dir) |> Path.join("journal")
-    retention = Keyword.fetch!(options, :retention_jobs)
     Folder.make!(Path.dirname(path))
 
-    case File.read(path) do
-      {:ok, bytes} -> {:ok, recover(path, Replay.read(bytes), retention, options)}
-      {:error, :enoent} -> {:ok, recover(path, Replay.read(""), retention, options)}
-      {:error, reason} -> {:stop, unreadable(path, reason)}
+    case JournalFile.read(path) do
+      {:ok, replay} -> {:ok, recover(path, replay, options)}
+      {:error, sentence} -> {:stop, sentence}
     end
   end
 
-  defp unreadable(path, reason) do
-    "The job journal #{path} cannot be read: #{:file.format_error(reason)}. " <>
-      "Move it away to start without its jobs."
-  end
-
-  defp recover(path, replay, retention, options) do
+  defp recover(path, %Replay{report: report} = replay, options) do
+    retention = Keyword.fetch!(options, :retention_jobs)
     Memory.create(Replay.jobs(replay))
     Memory.forget_beyond(retention)
     :ok = Folder.touch(path)
-    size = rewrite(path, replay.unknown, replay.report)
-    tell(replay, path)
-    {:ok, syncer} = Syncer.start_link(path)
+    size = first_size(path, JournalFile.rewrite(path, replay.unknown, report.damaged), report)
+    JournalFile.tell(replay, path)
+    {:ok, syncer} = Syncer.start_link(path, Keyword.get(options, :sync, &:file.datasync/1))
     compact_at = max(Keyword.fetch!(options, :journal_bytes), 2 * size)
-    state = %__MODULE__{path: path, file: open(path), syncer: syncer, size: size}
+    state = %__MODULE__{path: path, file: JournalFile.open(path), syncer: syncer, size: size}
     %{state | compact_at: compact_at, retention: retention, unknown: replay.unknown}
   end
 
-  defp tell(%Replay{report: %{torn: torn}} = replay, path) do
-    if torn > 0, do: Logger.warning("job journal: #{torn} bytes of a torn record are cut off")
+  # Without room for a new file the old one, cut to its sound part, goes on.
+  defp first_size(_path, {:ok, size}, _report), do: size
 
-    if replay.unknown != [] do
-      count = length(replay.unknown)
-      Logger.warning("job journal: #{count} entries of a newer version are carried along")
-    end
-
-    if replay.report.damaged != [] or MapSet.size(replay.lost) > 0, do: tell_damage(replay, path)
-  end
-
-  defp tell_damage(%Replay{report: %{damaged: damaged}} = replay, path) do
-    Damage.tell(:journal, damaged, """
-    job journal: #{length(damaged)} damaged places of #{Damage.bytes(damaged)} bytes are left out; \
-    they are kept in #{path}.damaged-*. Of these jobs the acceptance is lost: #{names(replay.lost)}. \
-    Of these jobs events are lost, and others stand in for them: #{names(replay.mended)}.\
-    """)
-  end
-
-  @named 20
-  defp names(ids) do
-    case Enum.split(ids, @named) do
-      {[], []} -> "none"
-      {first, []} -> Enum.join(first, ", ")
-      {first, more} -> "#{Enum.join(first, ", ")} and #{length(more)} more"
-    end
+  defp first_size(path, {:error, _told}, %{sound: sound}) do
+    JournalFile.cut(path, sound)
+    sound
   end
 
   # Whoever called meanwhile takes part: many entries are one write, and one trip to a thread that
@@ -171,13 +151,23 @@ defmodule Koma.Store.Disk do
   end
 
   defp commit(calls, state) do
-    # Events count from now on, whatever becomes of the write.
-    for {{:append, happened}, _from} <- calls, do: Memory.remember(happened)
+    {late, calls} = Enum.split_with(calls, &late?(&1, state))
     # A place is taken before the write, so that those of one batch do not share the last one.
     {admitted, refused} = Enum.split_with(calls, &admit/1)
     for {_request, from} <- refused, do: GenServer.reply(from, :too_many)
-    write_calls(admitted, state)
+    state = Enum.reduce(late, state, &put_late/2)
+
+    if state.broken,
+      do: not_written(admitted, state.broken, state),
+      else: write_calls(admitted, state)
   end
+
+  # The events of a job are written in their order.
+  defp late?({{:append, [{%Record{id: id}, _event} | _]}, _from}, state) do
+    state.broken != nil or Memory.late?(id)
+  end
+
+  defp late?(_other_call, _state), do: false
 
   defp admit({{:accept, record, max_jobs}, _from}), do: Memory.admit(record, max_jobs)
   defp admit(_other_call), do: true
@@ -187,30 +177,116 @@ defmodule Koma.Store.Disk do
   defp write_calls(calls, state) do
     case write(Enum.map(calls, fn {request, _from} -> entry(request) end), state) do
       {:ok, state} ->
-        Enum.each(calls, &written(&1, state))
-        calls |> Enum.reduce(state, &retain(&2, &1)) |> compact_if_large()
+        calls |> written(state) |> compact_if_large()
+
+      # Part of it may fit.
+      {:error, _reason, state} when length(calls) > 1 ->
+        Enum.reduce(calls, state, &write_calls([&1], &2))
 
       {:error, reason, state} ->
         not_written(calls, reason, state)
     end
   end
 
-  # Part of it may fit.
-  defp not_written([_, _ | _] = calls, _reason, state) do
-    Enum.reduce(calls, state, &write_calls([&1], &2))
+  defp write(entries, state) do
+    case :file.write(state.file, entries) do
+      :ok ->
+        {:ok, %{state | size: state.size + IO.iodata_length(entries)}}
+
+      {:error, reason} ->
+        JournalFile.cut(state.path, state.size)
+        {:error, reason, state}
+    end
   end
 
-  defp not_written([{{:append, _happened} = request, from}], reason, state) do
-    if state.unwritten == [],
-      do: Logger.error("job journal: #{reason}; events wait in memory")
+  # Events between need not be on the disk to be told.
+  defp written(calls, state) do
+    {certain, between} = Enum.split_with(calls, fn {request, _from} -> synced?(request) end)
 
-    GenServer.reply(from, {:error, reason})
-    %{state | unwritten: [state.unwritten | entry(request)]}
+    for {{:append, happened}, from} <- between do
+      Memory.remember(happened)
+      GenServer.reply(from, :ok)
+    end
+
+    if certain == [], do: state, else: sync(certain, state)
+  end
+
+  defp synced?({:append, happened}), do: Record.ended?(last(happened))
+  defp synced?(_other), do: true
+
+  defp sync(calls, %{next: next} = state) do
+    Syncer.sync(state.syncer, next)
+    %{state | next: next + 1, syncs: Map.put(state.syncs, next, calls)}
+  end
+
+  @impl GenServer
+  def handle_info({:synced, writes, result}, state), do: {:noreply, synced(writes, result, state)}
+  def handle_info(:retry, state), do: {:noreply, retry(%{state | timer: nil})}
+
+  defp synced(writes, result, state) do
+    {calls, syncs} = Map.split(state.syncs, writes)
+    calls = Enum.flat_map(writes, &Map.fetch!(calls, &1))
+    state = %{state | syncs: syncs}
+
+    case result do
+      :ok -> Enum.reduce(calls, state, &stored/2)
+      {:error, reason} -> not_written(calls, reason, break(state, reason))
+    end
+  end
+
+  # Stored: from now on it is there for everybody, and may be told.
+  defp stored({request, from}, state) do
+    state = put(request, state)
+    if from, do: GenServer.reply(from, :ok)
+    if ends?(request), do: Memory.forget_beyond(state.retention)
+    state
+  end
+
+  defp put({:late, happened}, state), do: tell_late(happened, state)
+
+  defp put({:accept, record, _max_jobs}, state),
+    do: with(:ok <- Memory.put(record, []), do: state)
+
+  defp put({:accept_ended, record, events}, state),
+    do: with(:ok <- Memory.put(record, events), do: state)
+
+  defp put({:append, happened}, state), do: with(:ok <- Memory.remember(happened), do: state)
+
+  defp put({:forget, ids}, state) do
+    Enum.each(ids, &Memory.forget_finished/1)
+    state
+  end
+
+  # --- what cannot be stored now
+
+  # An error of a sync is not an error of the next one, though bytes may be lost: only a new file is trusted.
+  defp break(state, reason) do
+    Logger.error(
+      "job journal: not brought to the disk: #{:file.format_error(reason)}; no jobs are accepted"
+    )
+
+    Telemetry.execute([:koma, :store, :sync_failed], %{count: 1}, %{reason: reason})
+    retry_later(%{state | broken: reason})
+  end
+
+  # In the order of the calls; what was late before stays before what is late now.
+  defp not_written(calls, reason, state) do
+    {again, calls} = Enum.split_with(calls, &match?({{:late, _happened}, nil}, &1))
+    again = for {{:late, happened}, nil} <- Enum.reverse(again), do: happened
+    state = %{state | late: state.late ++ again}
+    Enum.reduce(calls, state, &refuse(&1, reason, &2))
+  end
+
+  defp refuse({{:append, _happened}, _from} = call, reason, state) do
+    if state.late == [],
+      do: Logger.error("job journal: #{:file.format_error(reason)}; events wait in memory")
+
+    put_late(call, state)
   end
 
   # What is to be forgotten is forgotten, but without room for that it comes back after a restart,
   # and the next pass forgets it again.
-  defp not_written([{request, from}], reason, state) do
+  defp refuse({request, from}, reason, state) do
     case request do
       {:forget, ids} -> Enum.each(ids, &Memory.forget_finished/1)
       {:accept, record, _max_jobs} -> Memory.leave(record)
@@ -218,6 +294,52 @@ defmodule Koma.Store.Disk do
     end
 
     GenServer.reply(from, {:error, reason})
+    state
+  end
+
+  defp put_late({{:append, happened}, from}, state) do
+    record = last(happened)
+    Memory.put_later(record.id, record)
+    GenServer.reply(from, :later)
+    retry_later(%{state | late: [happened | state.late]})
+  end
+
+  defp retry_later(%{timer: nil} = state) do
+    %{state | timer: Process.send_after(self(), :retry, @retry_ms)}
+  end
+
+  defp retry_later(state), do: state
+
+  defp retry(%{broken: nil} = state), do: write_late(state)
+
+  defp retry(state) do
+    case rewrite(state) do
+      {:ok, state} -> write_late(%{state | broken: nil})
+      {:error, _told} -> retry_later(state)
+    end
+  end
+
+  defp write_late(%{late: []} = state), do: state
+
+  defp write_late(%{late: late} = state) do
+    late = Enum.reverse(late)
+
+    case write(Enum.map(late, &entry({:append, &1})), state) do
+      {:ok, state} ->
+        sync(for(happened <- late, do: {{:late, happened}, nil}), %{state | late: []})
+
+      {:error, _told, state} ->
+        retry_later(state)
+    end
+  end
+
+  defp tell_late(happened, state) do
+    %Record{id: id} = record = last(happened)
+    Memory.remember(happened)
+    # Later ones of the job may wait: they were put there after these.
+    if {:ok, record} == Memory.latest(id), do: Memory.put_later(id, nil)
+    Followers.tell(id, for({_record, event} <- happened, do: event))
+    if Record.ended?(record), do: Followers.ended(id)
     state
   end
 
@@ -230,53 +352,14 @@ defmodule Koma.Store.Disk do
 
   defp entry({:forget, ids}), do: Journal.encode({:forgotten, ids})
 
-  defp written({{:append, _happened} = request, from}, state) do
-    if ends?(request),
-      do: Syncer.sync(state.syncer, from),
-      else: GenServer.reply(from, :ok)
-  end
-
-  defp written({request, from}, state) do
-    case request do
-      {:accept, record, _max_jobs} -> Memory.put(record, [])
-      {:accept_ended, record, events} -> Memory.put(record, events)
-      {:forget, ids} -> Enum.each(ids, &Memory.forget_finished/1)
-    end
-
-    Syncer.sync(state.syncer, from)
-  end
-
-  # What waited for room goes first, so that the order on disk is the order in which it happened.
-  defp write(entries, %{unwritten: unwritten} = state) do
-    bytes = [unwritten | entries]
-
-    case :file.write(state.file, bytes) do
-      :ok ->
-        {:ok, %{state | unwritten: [], size: state.size + IO.iodata_length(bytes)}}
-
-      {:error, reason} ->
-        cut(state.path, state.size)
-        {:error, reason, state}
-    end
-  end
-
-  defp cut(path, size) do
-    {:ok, file} = :file.open(path, [:read, :write, :raw])
-    {:ok, ^size} = :file.position(file, size)
-    :ok = :file.truncate(file)
-    :ok = :file.close(file)
-  end
-
   defp refused(:enospc), do: Error.new("storage_full", "The disk that holds the jobs is full")
-  defp refused(reason), do: Error.new("storage_full", "The job cannot be stored: #{reason}")
 
-  defp retain(state, {request, _from}) do
-    if ends?(request), do: Memory.forget_beyond(state.retention)
-    state
+  defp refused(reason) do
+    Error.new("storage_full", "The job cannot be stored: #{:file.format_error(reason)}")
   end
 
   defp ends?({:accept_ended, _record, _events}), do: true
-  defp ends?({:append, happened}), do: Record.ended?(last(happened))
+  defp ends?({kind, happened}) when kind in [:append, :late], do: Record.ended?(last(happened))
   defp ends?(_accept_or_forget), do: false
 
   defp last(happened) do
@@ -287,60 +370,25 @@ defmodule Koma.Store.Disk do
   defp compact_if_large(%{size: size, compact_at: at} = state) when size < at, do: state
 
   defp compact_if_large(state) do
-    :ok = :file.close(state.file)
-    size = rewrite(state.path, state.unknown, %{sound: state.size, damaged: []})
-    :ok = Syncer.reopen(state.syncer, state.path)
-    measured = %{bytes_before: state.size, bytes_after: size}
-    Telemetry.execute([:koma, :store, :compacted], measured, %{})
-    %{state | file: open(state.path), size: size, compact_at: max(state.compact_at, 2 * size)}
-  end
-
-  # The new file takes the old one's place only when it is whole and on disk. Without room for it
-  # the old one, cut to its sound part, goes on.
-  defp rewrite(path, unknown, %{sound: sound, damaged: damaged}) do
-    new = path <> ".new"
-
-    with :ok <- write_all(new, unknown),
-         :ok <- keep_damaged(path, damaged),
-         :ok <- File.rename(new, path) do
-      Folder.sync(Path.dirname(path))
-      File.stat!(path).size
-    else
-      {:error, reason} ->
-        Logger.error("job journal: not compacted: #{reason}")
-        _ignored = File.rm(new)
-        cut(path, sound)
-        sound
+    case rewrite(state) do
+      {:ok, state} -> state
+      {:error, _told} -> %{state | compact_at: 2 * state.size}
     end
   end
 
-  defp keep_damaged(_path, []), do: :ok
-  defp keep_damaged(path, _damaged), do: with({:ok, _aside} <- Damage.keep(path), do: :ok)
+  # What is under way to the disk is not in memory yet.
+  defp rewrite(%{syncs: syncs} = state) when syncs != %{} do
+    receive do: ({:synced, writes, result} -> rewrite(synced(writes, result, state)))
+  end
 
-  defp write_all(path, unknown) do
-    with {:ok, file} <- :file.open(path, [:write, :raw]) do
-      jobs = Enum.reverse(Memory.list(fn _record -> true end))
-
-      result =
-        with :ok <- Folder.own(path),
-             :ok <- jobs |> Enum.chunk_every(@batch) |> write_jobs(file),
-             :ok <- :file.write(file, Enum.map(unknown, &Journal.encode/1)),
-             do: :file.sync(file)
-
-      :ok = :file.close(file)
-      result
+  defp rewrite(state) do
+    with {:ok, size} <- JournalFile.rewrite(state.path, state.unknown, []) do
+      _closed = :file.close(state.file)
+      :ok = Syncer.reopen(state.syncer, state.path)
+      measured = %{bytes_before: state.size, bytes_after: size}
+      Telemetry.execute([:koma, :store, :compacted], measured, %{})
+      compact_at = max(state.compact_at, 2 * size)
+      {:ok, %{state | file: JournalFile.open(state.path), size: size, compact_at: compact_at}}
     end
-  end
-
-  defp write_jobs([], _file), do: :ok
-
-  defp write_jobs([records | later], file) do
-    jobs = for record <- records, do: {:job, record, Memory.events(record.id, 0)}
-    with :ok <- :file.write(file, Enum.map(jobs, &Journal.encode/1)), do: write_jobs(later, file)
-  end
-
-  defp open(path) do
-    {:ok, file} = :file.open(path, [:append, :raw, :binary])
-    file
   end
 end

@@ -46,13 +46,18 @@ defmodule Koma.Store.Folder do
   def own(path), do: File.chmod(path, @file_mode)
 
   @doc "Syncs a folder, so that a rename inside it survives a power cut (see fsync(2), NOTES)."
-  @spec sync(Path.t()) :: :ok
+  @spec sync(Path.t()) :: :ok | {:error, File.posix()}
   def sync(path) do
-    {:ok, handle} = :file.open(path, [:read, :raw, :directory])
-    # Some file systems cannot sync folders; the rename itself is atomic all the same.
-    _ignored = :file.sync(handle)
-    :file.close(handle)
+    with {:ok, handle} <- :file.open(path, [:read, :raw, :directory]) do
+      result = :file.sync(handle)
+      _closed = :file.close(handle)
+      synced(result)
+    end
   end
+
+  # Some file systems cannot sync folders; the rename itself is atomic all the same.
+  defp synced({:error, reason}) when reason in [:einval, :enotsup, :ebadf, :eisdir], do: :ok
+  defp synced(result), do: result
 
   @doc "Empties a folder, making it if need be."
   @spec empty!(Path.t()) :: :ok

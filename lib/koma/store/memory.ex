@@ -191,6 +191,10 @@ defmodule Koma.Store.Memory do
   def put_later(id, nil), do: with(true <- :ets.delete(@later, id), do: :ok)
   def put_later(id, record), do: with(true <- :ets.insert(@later, {id, record}), do: :ok)
 
+  @doc "Whether there are any."
+  @spec late?(String.t()) :: boolean
+  def late?(id), do: :ets.member(@later, id)
+
   @doc "Forgets the oldest finished jobs beyond so many."
   @spec forget_beyond(non_neg_integer) :: :ok
   def forget_beyond(retention) do

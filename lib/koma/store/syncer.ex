@@ -1,45 +1,51 @@
 defmodule Koma.Store.Syncer do
   @moduledoc """
-  Brings the journal to the disk and answers those who wait for it, many with one `fdatasync`.
+  Brings the journal to the disk and tells the process that started it, many writes with one `fdatasync`.
 
   It is a process of its own so that writing (to the page cache) never waits for the disk.
   """
   use GenServer
 
-  @doc "Starts it for the file at `path`, which must exist."
-  @spec start_link(Path.t()) :: GenServer.on_start()
-  def start_link(path), do: GenServer.start_link(__MODULE__, path)
+  @typedoc "Brings what was written to a file to the disk."
+  @type sync :: (:file.fd() -> :ok | {:error, :file.posix()})
 
-  @doc "Answers `from` with `:ok` or `{:error, posix}` once everything written so far is on disk."
-  @spec sync(pid, GenServer.from()) :: :ok
-  def sync(syncer, from), do: GenServer.cast(syncer, {:sync, from})
+  @doc """
+  Starts it for the file at `path`, which must exist. The calling process gets
+  `{:synced, writes, :ok | {:error, posix}}`.
+  """
+  @spec start_link(Path.t(), sync) :: GenServer.on_start()
+  def start_link(path, sync), do: GenServer.start_link(__MODULE__, {path, sync, self()})
+
+  @doc "Asks for everything written so far, which the caller calls `write`, to be brought to the disk."
+  @spec sync(pid, write :: integer) :: :ok
+  def sync(syncer, write), do: GenServer.cast(syncer, {:sync, write})
 
   @doc "The journal is another file now."
   @spec reopen(pid, Path.t()) :: :ok
   def reopen(syncer, path), do: GenServer.call(syncer, {:reopen, path}, :infinity)
 
   @impl GenServer
-  def init(path), do: {:ok, open(path)}
+  def init({path, sync, owner}), do: {:ok, %{file: open(path), sync: sync, owner: owner}}
 
   @impl GenServer
-  def handle_cast({:sync, from}, file) do
-    waiting = collect([from])
-    result = :file.datasync(file)
-    Enum.each(waiting, &GenServer.reply(&1, result))
-    {:noreply, file}
+  def handle_cast({:sync, write}, state) do
+    writes = collect([write])
+    send(state.owner, {:synced, writes, state.sync.(state.file)})
+    {:noreply, state}
   end
 
   @impl GenServer
-  def handle_call({:reopen, path}, _from, file) do
-    :ok = :file.close(file)
-    {:reply, :ok, open(path)}
+  def handle_call({:reopen, path}, _from, state) do
+    # An error of the old file was told with its sync.
+    _closed = :file.close(state.file)
+    {:reply, :ok, %{state | file: open(path)}}
   end
 
-  defp collect(waiting) do
+  defp collect(writes) do
     receive do
-      {:"$gen_cast", {:sync, from}} -> collect([from | waiting])
+      {:"$gen_cast", {:sync, write}} -> collect([write | writes])
     after
-      0 -> waiting
+      0 -> Enum.reverse(writes)
     end
   end
 

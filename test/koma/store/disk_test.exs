@@ -3,7 +3,7 @@ defmodule Koma.Store.DiskTest do
 
   import Koma.StoreSteps
 
-  alias Koma.Job.Record
+  alias Koma.Job.{Followers, Record}
   alias Koma.Options
   alias Koma.Store.{Disk, Journal, Jobs, Memory}
 
@@ -67,23 +67,62 @@ defmodule Koma.Store.DiskTest do
     assert :ets.info(Memory.Events, :size) == 3
   end
 
-  test "a full disk refuses new jobs, loses no event of running ones and corrupts nothing", c do
+  test "a full disk refuses new jobs; events of running ones wait, untold, and come in their order",
+       c do
     with_small_disk(c.dir, fn ->
+      start_supervised!(Followers)
       start(c.dir)
       record = run(accept("job_1"), ~w(queued started))
+      :ok = Followers.join("job_1")
       filler = Path.join(c.dir, "filler")
       fill(filler)
       assert {:error, %{code: "storage_full"}} = Jobs.accept(record("job_2", 100_000))
-      record = run(record, List.duplicate("progress", 200))
+      # The last block of the journal may hold some more.
+      record = progress_until_late(record)
+      record = append_late(record, List.duplicate("progress", 100) ++ ["completed"])
+      assert {:ok, %{state: "running"}} = Jobs.fetch("job_1")
+      refute_received {:koma_events, "job_1", _untold}
       File.rm!(filler)
-      record = run(record, ~w(completed))
+      Koma.CoreCase.eventually(fn -> Jobs.fetch("job_1") == {:ok, record} end)
+      told = told_events()
+      assert List.last(told).type == "completed"
+      assert Enum.map(told, & &1.seq) == Enum.to_list((record.seq - length(told) + 1)..record.seq)
       assert Jobs.accept(record("job_3", 10)) == :ok
       kill(c.dir)
       assert {:ok, ^record} = Jobs.fetch("job_1")
-      assert length(Jobs.events("job_1", 0)) == 203
+      assert length(Jobs.events("job_1", 0)) == record.seq
       assert {:ok, _} = Jobs.fetch("job_3")
       stop_supervised!(Disk)
     end)
+  end
+
+  defp progress_until_late(record) do
+    case append(record, "progress") do
+      {record, :ok} -> progress_until_late(record)
+      {record, :later} -> record
+    end
+  end
+
+  defp append_late(record, types) do
+    Enum.reduce(types, record, fn type, record ->
+      assert {record, :later} = append(record, type)
+      record
+    end)
+  end
+
+  defp append(record, type) do
+    event = Record.event(record, type, %{"attempt" => 1})
+    record = Record.apply(record, event)
+    [outcome] = Jobs.append([{record, event}])
+    {record, outcome}
+  end
+
+  defp told_events do
+    receive do
+      {:koma_events, "job_1", events} -> events ++ told_events()
+    after
+      0 -> []
+    end
   end
 
   # A file system of one megabyte; where mounting is not allowed the test ends early.
