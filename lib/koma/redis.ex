@@ -56,14 +56,40 @@ defmodule Koma.Redis do
   end
 
   defp ask(client, commands, timeout_ms) do
-    case :eredis.qp(client, commands, timeout_ms) do
-      replies when is_list(replies) -> {:ok, Enum.map(replies, &reply/1)}
-      {:error, _reason} -> {:error, :closed}
+    with {:ok, replies} <- send_all(client, commands, timeout_ms) do
+      if Enum.any?(replies, &unknown_script?/1),
+        do: again(client, Enum.zip(commands, replies), timeout_ms),
+        else: {:ok, replies}
     end
   catch
     :exit, {:timeout, _call} -> {:error, :timeout}
     :exit, _gone -> {:error, :closed}
   end
+
+  defp send_all(client, commands, timeout_ms) do
+    case :eredis.qp(client, commands, timeout_ms) do
+      replies when is_list(replies) -> {:ok, Enum.map(replies, &reply/1)}
+      {:error, _reason} -> {:error, :closed}
+    end
+  end
+
+  # Somebody had Redis forget its scripts (SCRIPT FLUSH): it learns them again. Only what was not
+  # carried out for want of a script is sent once more.
+  defp again(client, answered, timeout_ms) do
+    left = for {command, reply} <- answered, unknown_script?(reply), do: command
+
+    with {:ok, _loaded} <- send_all(client, Scripts.load(), timeout_ms),
+         {:ok, replies} <- send_all(client, left, timeout_ms) do
+      {merged, []} = Enum.map_reduce(answered, replies, &later_reply/2)
+      {:ok, merged}
+    end
+  end
+
+  defp later_reply({_command, reply}, replies) do
+    if unknown_script?(reply), do: {hd(replies), tl(replies)}, else: {reply, replies}
+  end
+
+  defp unknown_script?(reply), do: match?({:error, <<"NOSCRIPT", _::binary>>}, reply)
 
   defp reply({:ok, value}), do: {:ok, value(value)}
   defp reply({:error, text}), do: {:error, text}

@@ -6,7 +6,8 @@ if refused then return refused end
 if known >= seq then return 'ok' end
 -- Redis was restarted and knows less than the gateway.
 if known + 1 < seq then return 'gap' end
-redis.call('RPUSH', 'koma:events:' .. id, ARGV[5])
+-- So it is when the list was lost, or is of another length than it should be.
+if redis.call('RPUSH', 'koma:events:' .. id, ARGV[5]) ~= seq then return 'gap' end
 redis.call('HSET', 'koma:job:' .. id, 'seq', seq)
 if ARGV[6] ~= '' then redis.call('HSET', 'koma:job:' .. id, 'record', ARGV[6]) end
 return 'ok'

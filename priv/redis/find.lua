@@ -1,5 +1,6 @@
 -- Finds a result, which is the newest then.
 -- fingerprint
+typed('koma:result:' .. ARGV[1], 'string')
 local result = redis.call('GET', 'koma:result:' .. ARGV[1])
 if result then
   local now = redis.call('TIME')

@@ -1,4 +1,5 @@
 -- Forgets those of the jobs that have ended.
+typed('koma:finished', 'zset')
 for _, id in ipairs(ARGV) do
   if redis.call('ZSCORE', 'koma:finished', id) then forget(id) end
 end

@@ -18,10 +18,23 @@ defmodule Koma.Cache.Shared do
     with true <- used?(),
          {:ok, blob} when is_binary(blob) <-
            Redis.command(Redis.script(:find, [name(fingerprint)])) do
-      {:ok, :erlang.binary_to_term(blob)}
+      read(blob)
     else
       _unknown_or_away -> :miss
     end
+  end
+
+  # Anything may lie there; what is no result saves no work.
+  defp read(blob) do
+    case :erlang.binary_to_term(blob) do
+      %{outputs: [_ | _] = outputs, seed: _, timings: _} = result ->
+        if Enum.all?(outputs, &is_map/1), do: {:ok, result}, else: :miss
+
+      _other ->
+        :miss
+    end
+  rescue
+    ArgumentError -> :miss
   end
 
   @doc "Keeps a result of so many bytes for all gateways; does not wait for it."

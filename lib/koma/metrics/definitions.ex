@@ -97,6 +97,8 @@ defmodule Koma.Metrics.Definitions do
     {:koma_redis_failures_total, :counter, [], "How often Redis went down."},
     {:koma_store_adopted_total, :counter, [], "Jobs of gateways that were gone, taken over."},
     {:koma_store_fenced_total, :counter, [], "Jobs that another gateway has taken over."},
+    {:koma_store_quarantined_total, :counter, [],
+     "Keys of Redis that could not be read and lie in quarantine, as this gateway counts them."},
     # the road
     {:koma_road_spans_total, :counter, [:part],
      "Parts of the road that jobs went; see the event of the same name."},

@@ -30,6 +30,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :store, :damaged],
       [:koma, :store, :adopted],
       [:koma, :store, :fenced],
+      [:koma, :store, :quarantined],
       [:koma, :redis, :changed],
       [:koma, :redis, :answered],
       [:koma, :road, :span],
@@ -122,6 +123,10 @@ defmodule Koma.Metrics.Recorder do
   end
 
   defp count(:store, :fenced, _measured, _job), do: Table.add(:koma_store_fenced_total, [])
+
+  defp count(:store, :quarantined, %{keys: keys}, _none) do
+    Table.add(:koma_store_quarantined_total, [], keys)
+  end
 
   defp count(:redis, :changed, _measured, %{state: state}) do
     if state == :down, do: Table.add(:koma_redis_failures_total, [])

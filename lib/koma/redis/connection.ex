@@ -153,7 +153,9 @@ defmodule Koma.Redis.Connection do
            :ok <- each(client, Scripts.load(), timeout_ms),
            {:ok, server} <- :eredis.q(client, ["INFO", "server"], timeout_ms),
            {:ok, replication} <- :eredis.q(client, ["INFO", "replication"], timeout_ms),
-           :ok <- master(replication) do
+           :ok <- master(replication),
+           {:ok, memory} <- :eredis.q(client, ["INFO", "memory"], timeout_ms) do
+        warn_of_eviction(field(memory, "maxmemory_policy"))
         warn_of_no_log(:eredis.q(client, ["CONFIG", "GET", "appendonly"], timeout_ms))
         {:ok, field(server, "run_id")}
       end
@@ -186,6 +188,16 @@ defmodule Koma.Redis.Connection do
       [_line, value] -> value
       nil -> nil
     end
+  end
+
+  # Told each time that it is found so: somebody may have changed it while Redis was away.
+  defp warn_of_eviction(policy) when policy in ["noeviction", nil], do: :ok
+
+  defp warn_of_eviction(policy) do
+    Logger.error(
+      "Redis may delete jobs when its memory is full: its maxmemory-policy is #{policy}, " <>
+        "set it to noeviction. What it deletes of live jobs is written anew from memory"
+    )
   end
 
   # Told once in the life of a connection process; where CONFIG is forbidden, not at all.

@@ -5,7 +5,7 @@ defmodule Koma.Redis.Scripts do
   """
 
   @folder Path.expand("../../../priv/redis", __DIR__)
-  @names ~w(put append adopt forget discard renew keep find)a
+  @names ~w(put append adopt forget discard renew check sweep aside mend keep find)a
 
   for name <- [:prelude | @names] do
     @external_resource Path.join(@folder, "#{name}.lua")
@@ -17,7 +17,19 @@ defmodule Koma.Redis.Scripts do
              {name, Base.encode16(:crypto.hash(:sha, source), case: :lower)}
            end)
 
-  @type name :: :put | :append | :adopt | :forget | :discard | :renew | :keep | :find
+  @type name ::
+          :put
+          | :append
+          | :adopt
+          | :forget
+          | :discard
+          | :renew
+          | :check
+          | :sweep
+          | :aside
+          | :mend
+          | :keep
+          | :find
 
   @doc "The commands that make the scripts known to Redis."
   @spec load() :: [Koma.Redis.command()]

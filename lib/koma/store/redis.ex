@@ -13,7 +13,7 @@ defmodule Koma.Store.Redis do
   alias Koma.{Cluster, Error, Options, Redis}
   alias Koma.Job.Record
   alias Koma.Store.Memory
-  alias Koma.Store.Redis.{Lease, Watch, Writer}
+  alias Koma.Store.Redis.{Lease, Quarantine, Stored, Watch, Writer}
 
   @page 200
   # What an id looks like; nothing else is asked for.
@@ -25,7 +25,9 @@ defmodule Koma.Store.Redis do
       {Redis.Connection, address: options.redis, timeout_ms: options.redis_timeout_ms},
       {Writer, retention_jobs: options.retention_jobs},
       {Lease,
-       lease_ms: options.lease_ms, models: Enum.uniq(Enum.map(options.models, & &1.family))},
+       lease_ms: options.lease_ms,
+       models: Enum.uniq(Enum.map(options.models, & &1.family)),
+       sweep_ms: options.collect_ms},
       Watch
     ]
   end
@@ -62,14 +64,9 @@ defmodule Koma.Store.Redis do
     with true <- id =~ @id,
          {:ok, replies} <- Redis.pipeline([fields(id) | events(id, after_seq)]) do
       case replies do
-        [{:ok, [nil | _]} | _] ->
-          :error
-
-        [{:ok, [_record, seq, _packed] = fields} | listed] ->
-          story(fields, seq, listed, after_seq)
-
-        _error ->
-          {:error, unavailable()}
+        [{:ok, [nil | _]} | _] -> absent(id)
+        [{:ok, [_, _, _] = fields} | listed] -> story(id, fields, listed, after_seq)
+        [{:error, text} | _] -> unreadable(id, text)
       end
     else
       false -> :error
@@ -82,26 +79,32 @@ defmodule Koma.Store.Redis do
   defp events(_id, :none), do: []
   defp events(id, after_seq), do: [["LRANGE", "koma:events:" <> id, after_seq, -1]]
 
-  defp story([blob, _seq, packed], seq, listed, after_seq) do
-    record = decode(blob, seq)
-    {:ok, record, told(packed, listed, after_seq, record.seq)}
+  defp absent(id) do
+    if Quarantine.holds?(id), do: {:error, Quarantine.error(id)}, else: :error
   end
 
-  defp told(_packed, [], :none, _seq), do: []
+  # Its owner, or the next gateway that looks at every job, sees to it.
+  defp unreadable(id, "WRONGTYPE" <> _), do: {:error, Quarantine.error(id)}
+  defp unreadable(_id, _away), do: {:error, unavailable()}
 
-  defp told(packed, _listed, after_seq, _seq) when packed != nil,
-    do: Memory.unpack(packed, after_seq)
+  defp story(id, [blob, seq, packed], listed, after_seq) do
+    case Stored.record(id, blob, seq || "") do
+      {:ok, record} ->
+        {:ok, record, told(packed, listed, after_seq, record)}
 
-  defp told(nil, [{:ok, blobs}], _after_seq, seq) do
-    blobs |> Enum.map(&:erlang.binary_to_term/1) |> Enum.filter(&(&1.seq <= seq))
+      :damaged ->
+        Quarantine.damaged(id)
+        {:error, Quarantine.error(id)}
+    end
   end
 
-  @doc "A stored record; its number of the last event is kept beside it."
-  @spec decode(binary, binary) :: Record.t()
-  def decode(blob, seq) do
-    record = blob |> :erlang.binary_to_term() |> Record.upgrade()
-    %{record | seq: String.to_integer(seq)}
-  end
+  defp told(_packed, [], :none, _record), do: []
+
+  defp told(nil, [{:ok, blobs}], after_seq, record),
+    do: Stored.later_events(blobs, after_seq, record)
+
+  defp told(nil, [{:error, _damaged}], _after_seq, _record), do: []
+  defp told(packed, _listed, after_seq, record), do: Stored.packed(packed, after_seq, record)
 
   @impl true
   defdelegate ready, to: Writer
@@ -130,8 +133,12 @@ defmodule Koma.Store.Redis do
       kept = records |> Enum.filter(keep?) |> Enum.take(left)
       page(key, from + @page, keep?, left - length(kept), [kept | found])
     else
-      {:ok, []} -> {:ok, joined(found)}
-      error -> error
+      {:ok, []} ->
+        {:ok, joined(found)}
+
+      error ->
+        Quarantine.mend([{"zset", index(key)}])
+        error
     end
   end
 
@@ -143,16 +150,33 @@ defmodule Koma.Store.Redis do
 
   defp records(ids) do
     with {:ok, replies} <- Redis.pipeline(Enum.map(ids, &fields/1)) do
-      {:ok, for({:ok, [blob, seq, _packed]} when blob != nil <- replies, do: decode(blob, seq))}
+      jobs =
+        for {id, {:ok, [blob, seq, _]}} when blob != nil <- Enum.zip(ids, replies),
+            do: {id, blob, seq}
+
+      {:ok, Enum.flat_map(jobs, &decode/1)}
+    end
+  end
+
+  defp decode({id, blob, seq}) do
+    case Stored.record(id, blob, seq || "") do
+      {:ok, record} ->
+        [record]
+
+      :damaged ->
+        Quarantine.damaged(id)
+        []
     end
   end
 
   @impl true
   def all do
-    with {:ok, finished} <- Redis.command(["ZRANGE", "koma:finished", 0, -1]),
+    with true <- Lease.settled?(),
+         {:ok, finished} <- Redis.command(["ZRANGE", "koma:finished", 0, -1]),
          {:ok, gateways} <- Redis.command(["SMEMBERS", "koma:gateways"]),
          {:ok, live} <- Redis.pipeline(for(id <- gateways, do: ["SMEMBERS", "koma:live:" <> id])) do
-      ids = finished ++ for({:ok, ids} <- live, id <- ids, do: id)
+      here = for record <- Memory.list(&(not Record.ended?(&1))), do: record.id
+      ids = finished ++ here ++ for({:ok, ids} <- live, id <- ids, do: id)
       everything(Enum.uniq(ids))
     else
       _error -> :error

@@ -105,6 +105,8 @@ defmodule Koma.Telemetry.Events do
     {[:koma, :store, :adopted], "So many jobs of gateways that are gone go on here.", [:jobs],
      []},
     {[:koma, :store, :fenced], "Another gateway has adopted a job of this one.", [:count], [:id]},
+    {[:koma, :store, :quarantined],
+     "So many more keys of Redis lie in quarantine, as this gateway sees it.", [:keys], []},
     {[:koma, :redis, :changed], "Redis is `up` or `down` from now on; `reason` is nil when up.",
      [:count], [:state, :reason]},
     {[:koma, :redis, :answered],

@@ -10,10 +10,11 @@ defmodule Koma.Store.Redis.Entry do
 
   @typedoc """
   `accept` a job, with events when it has ended already; `append` an event; `finish`: the event
-  ends the job; `restore` a job that Redis lost; `discard` an acceptance of unknown outcome;
+  ends the job; `restore` a job of which Redis may know less than this gateway; `rewrite` one
+  that it has lost or damaged, whatever it knows; `discard` an acceptance of unknown outcome;
   `forget` finished jobs.
   """
-  @type kind :: :accept | :append | :finish | :restore | :discard | :forget
+  @type kind :: :accept | :append | :finish | :restore | :rewrite | :discard | :forget
   @type t :: %__MODULE__{
           kind: kind,
           record: Record.t() | nil,
@@ -49,6 +50,10 @@ defmodule Koma.Store.Redis.Entry do
 
   def command(%__MODULE__{kind: :restore, record: record}, retention) do
     put(record, Memory.events(record.id, 0), retention, create: 1)
+  end
+
+  def command(%__MODULE__{kind: :rewrite, record: record}, retention) do
+    put(record, Memory.events(record.id, 0), retention, create: 2)
   end
 
   def command(%__MODULE__{kind: :discard, record: record}, _retention) do

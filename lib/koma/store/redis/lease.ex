@@ -4,38 +4,63 @@ defmodule Koma.Store.Redis.Lease do
   the live jobs of gateways whose lease is over. A script gives each of these jobs to exactly one
   gateway that serves its model; the keeper of jobs runs it again.
 
-  A gateway that comes back after its lease was over looks which of its jobs are still its own.
+  Each time it renews the lease it also looks what became of its own jobs (`Koma.Store.Redis.Audit`),
+  and less often of all jobs. `koma:generation` names what Redis knows: when the name is
+  another one, all of it was lost while Redis stayed up, and every gateway writes its jobs anew.
 
-  When Redis was away, the leases of all gateways may be over though they live. So a gateway that
-  has seen it away adopts nothing until the others have had the time to come back.
+  When Redis was away, or lost everything, the leases of all gateways may be over though they live.
+  So a gateway that has seen that adopts nothing until the others have had the time to come back.
   """
   use GenServer
   require Logger
 
   alias Koma.{Redis, Store, Telemetry}
-  alias Koma.Job.{Keeper, Record}
+  alias Koma.Job.Keeper
   alias Koma.Store.Memory
-  alias Koma.Store.Redis.Writer
+  alias Koma.Store.Redis.{Audit, Quarantine, Stored, Writer}
 
   # So many jobs at a time: other gateways take their share.
   @batch 16
   # Within so long after Redis is back, every gateway that lives has connected again.
   @reconnect_ms 6_000
+  # So long it is known which jobs were taken from a gateway that may come back.
+  @taken_ms 7 * 24 * 60 * 60 * 1000
 
-  @doc "Starts it. Options: `:lease_ms`, `:models`, the families whose jobs are adopted."
+  @doc """
+  Starts it. Options: `:lease_ms`; `:models`, the families whose jobs are adopted; `:sweep_ms`, the
+  pause between two looks at all jobs.
+  """
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(options),
     do: GenServer.start_link(__MODULE__, Map.new(options), name: __MODULE__)
 
+  @doc """
+  Whether what Redis lists is all that there is: it lost nothing for so long that every gateway has
+  written its jobs anew since.
+  """
+  @spec settled?() :: boolean
+  def settled? do
+    case :persistent_term.get(__MODULE__, nil) do
+      {generation, since} ->
+        now() >= since and Redis.command(["GET", "koma:generation"]) == {:ok, generation}
+
+      nil ->
+        false
+    end
+  end
+
   @impl GenServer
   def init(options) do
     _sent = send(self(), :renew)
-    {:ok, Map.put(options, :quiet_until, now())}
+    # A gateway that starts knows of no loss.
+    :persistent_term.erase(__MODULE__)
+    state = %{quiet_until: now(), sweep_at: now(), generation: nil, quarantined: 0}
+    {:ok, Map.merge(state, options)}
   end
 
   @impl GenServer
   def handle_info(:renew, state) do
-    state = if Redis.up?() and renew(state), do: adopt_all(state), else: away(state)
+    state = if Redis.up?(), do: renew(state), else: away(state)
     _timer = Process.send_after(self(), :renew, div(state.lease_ms, 3))
     {:noreply, state}
   end
@@ -48,31 +73,45 @@ defmodule Koma.Store.Redis.Lease do
   defp renew(state) do
     me = Store.Redis.gateway()
     node = Atom.to_string(Node.self())
+    name = Base.encode16(:crypto.strong_rand_bytes(10))
 
-    case Redis.command(Redis.script(:renew, [me, node, state.lease_ms])) do
-      {:ok, held} ->
-        if held == "0", do: compare(me)
+    case Redis.command(Redis.script(:renew, [me, node, state.lease_ms, name])) do
+      {:ok, [generation, quarantined]} ->
         Writer.wake()
-        true
+        quarantined = String.to_integer(quarantined)
+        Quarantine.report(state.quarantined, quarantined)
+        state = known(generation, %{state | quarantined: quarantined})
+        Audit.live(me)
+        state |> sweep() |> adopt_all()
 
       {:error, _reason} ->
-        false
+        away(state)
     end
   end
 
-  # The lease was over, or this is the first: others may have adopted jobs of this gateway.
-  defp compare(me) do
-    live = Memory.list(&(not Record.ended?(&1)))
-    commands = for record <- live, do: ["HMGET", "koma:job:" <> record.id, "owner", "epoch"]
+  defp known(generation, %{generation: generation} = state), do: state
 
-    _fenced =
-      with [_ | _] <- commands, {:ok, replies} <- Redis.pipeline(commands) do
-        for {record, {:ok, [owner, epoch]}} <- Enum.zip(live, replies),
-            owner != nil and {owner, epoch} != {me, Integer.to_string(record.epoch)},
-            do: Writer.fenced(record)
-      end
+  defp known(generation, %{generation: nil} = state), do: note(state, generation, now())
 
-    :ok
+  defp known(generation, state) do
+    Logger.error("Redis lost all that it knew; the jobs of this gateway are written anew")
+    Writer.rewrite_all()
+    state = away(state)
+    note(state, generation, state.quiet_until)
+  end
+
+  defp note(state, generation, since) do
+    :persistent_term.put(__MODULE__, {generation, since})
+    %{state | generation: generation}
+  end
+
+  defp sweep(state) do
+    if now() >= max(state.sweep_at, state.quiet_until) do
+      Audit.everything()
+      %{state | sweep_at: now() + state.sweep_ms}
+    else
+      state
+    end
   end
 
   # Its own, too: those that are stored and not known here, since the core has started again.
@@ -89,7 +128,8 @@ defmodule Koma.Store.Redis.Lease do
     with {:ok, [_ | _] = gateways} <- Redis.command(["SMEMBERS", "koma:gateways"]),
          {:ok, leases} <-
            Redis.pipeline(for(id <- gateways, do: ["EXISTS", "koma:gateway:" <> id])) do
-      for {id, {:ok, "0"}} <- Enum.zip(gateways, leases), id != me, do: id
+      # What is no name of a gateway was put there by somebody else.
+      for {"gw_" <> _ = id, {:ok, "0"}} <- Enum.zip(gateways, leases), id != me, do: id
     else
       _none_or_away -> []
     end
@@ -108,6 +148,7 @@ defmodule Koma.Store.Redis.Lease do
         |> adopt(gateway, me, models)
 
       {:error, _reason} ->
+        Quarantine.mend([{"set", "koma:live:" <> gateway}])
         []
     end
   end
@@ -123,11 +164,13 @@ defmodule Koma.Store.Redis.Lease do
 
   defp adopt(batches, gateway, me, models) do
     Enum.flat_map(batches, fn ids ->
-      commands = for id <- ids, do: Redis.script(:adopt, [id, gateway, me | models])
+      commands = for id <- ids, do: Redis.script(:adopt, [id, gateway, me, @taken_ms | models])
 
       case Redis.pipeline(commands) do
         {:ok, replies} ->
-          for {:ok, ["ok", epoch, blob | blobs]} <- replies, do: take(epoch, blob, blobs)
+          for {id, {:ok, ["ok" | job]}} <- Enum.zip(ids, replies),
+              taken <- take(id, job),
+              do: taken
 
         # What was adopted all the same is found at the next turn, as one of its own.
         {:error, _failure} ->
@@ -136,12 +179,19 @@ defmodule Koma.Store.Redis.Lease do
     end)
   end
 
-  defp take(epoch, blob, blobs) do
-    events = Enum.map(blobs, &:erlang.binary_to_term/1)
-    record = Store.Redis.decode(blob, Integer.to_string(length(events)))
-    record = %{record | epoch: String.to_integer(epoch)}
-    :ok = Writer.adopted(record, events)
-    record
+  defp take(id, [epoch, seq, blob | blobs]) do
+    case Stored.record(id, blob, seq) do
+      {:ok, record} when is_nil(record.finished_at) ->
+        {events, sound?} = Stored.events(blobs, record)
+        record = %{record | epoch: String.to_integer(epoch), seq: length(events)}
+        :ok = Writer.adopted(record, events)
+        unless sound?, do: Writer.rewrite(id)
+        [record]
+
+      _damaged ->
+        Quarantine.damaged(id)
+        []
+    end
   end
 
   defp now, do: System.monotonic_time(:millisecond)

@@ -1,25 +1,33 @@
 defmodule Koma.Store.Redis.Outcome do
-  @moduledoc "What Redis said to an entry, and what is to be done about it. Pure."
+  @moduledoc "What Redis said to an entry, and what that means. Pure."
 
+  alias Koma.{Error, Store}
   alias Koma.Store.Redis.Entry
 
   @typedoc """
-  `stored`; `fenced`: the job has another owner; `gone`: Redis does not know the job; `lost`: it
-  knows less of it than this gateway; `full`: no room; `broken`: it takes no commands now, or an
-  error that nobody expects.
+  `stored`; `fenced`: the job has another owner; `lost`: Redis does not know the job, knows less
+  of it than this gateway, or what it knows is damaged; `full`: no room; `broken`: it takes no
+  commands now, or an error that nobody expects.
   """
-  @type t :: :stored | :fenced | :gone | :lost | :full | {:broken, binary}
+  @type t :: :stored | :fenced | :lost | :full | {:broken, binary}
 
   @doc "The meaning of one reply."
   @spec of(Koma.Redis.reply()) :: t
   def of({:ok, "ok"}), do: :stored
   def of({:ok, "fenced"}), do: :fenced
-  def of({:ok, "gone"}), do: :gone
+  def of({:ok, "gone"}), do: :lost
   def of({:ok, "gap"}), do: :lost
   def of({:error, <<"OOM", _::binary>>}), do: :full
   def of({:error, <<"MISCONF", _::binary>>}), do: :full
   def of({:error, <<"NOREPLICAS", _::binary>>}), do: :full
-  def of({:error, text}), do: {:broken, text}
+  # A script met a key or a field that it cannot work with.
+  def of({:error, text}) do
+    cond do
+      text =~ "OOM command not allowed" -> :full
+      text =~ ~r/WRONGTYPE|not an integer|user_script/ -> :lost
+      true -> {:broken, text}
+    end
+  end
 
   @doc """
   Pairs entries with outcomes. An entry that finds a gap only because one before it in the same
@@ -45,4 +53,26 @@ defmodule Koma.Store.Redis.Outcome do
     do: Map.put(obstacles, id, outcome)
 
   defp note(obstacles, _id, _outcome), do: obstacles
+
+  @typedoc "Why nothing new is accepted."
+  @type reason :: :storage_full | :unavailable
+
+  @doc "Why an outcome keeps new jobs from being accepted."
+  @spec reason(t) :: reason
+  def reason(:full), do: :storage_full
+  def reason(_lost_or_broken), do: :unavailable
+
+  @doc "An outcome in words, for the log."
+  @spec words(t) :: String.t()
+  def words(:full), do: "Redis has no room"
+  def words(:lost), do: "what Redis holds is damaged"
+  def words({:broken, text}), do: "Redis answers #{String.slice(text, 0, 200)}"
+
+  @doc "What a request is told that was not accepted."
+  @spec refusal(reason) :: Error.t()
+  def refusal(:unavailable), do: Store.Redis.unavailable()
+
+  def refusal(:storage_full) do
+    Error.new("storage_full", "The Redis that holds the jobs is full", retry_after_ms: 5_000)
+  end
 end

@@ -6,7 +6,8 @@ defmodule Koma.Store.Redis.Watch do
   """
   use GenServer
 
-  alias Koma.Job.{Followers, Record}
+  alias Koma.Error
+  alias Koma.Job.{Event, Followers, Record}
   alias Koma.Store.{Jobs, Memory}
 
   @look_ms 500
@@ -59,6 +60,14 @@ defmodule Koma.Store.Redis.Watch do
   end
 
   defp tell(id, _seq, :error), do: forget(id)
+
+  # Nobody will ever write its end.
+  defp tell(id, seq, {:error, %Error{code: "internal"} = error}) do
+    now = System.system_time(:millisecond)
+    Followers.tell(id, [%Event{seq: seq + 1, type: "failed", at: now, data: Error.to_map(error)}])
+    forget(id)
+  end
+
   defp tell(_id, seq, {:error, _away}), do: seq
 
   defp forget(id) do

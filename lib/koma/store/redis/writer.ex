@@ -7,8 +7,9 @@ defmodule Koma.Store.Redis.Writer do
   when it is back, and told then, not before: another gateway may have adopted the job meanwhile,
   and then they never happened. Since nothing new is accepted, what waits is bounded by the jobs there are.
 
-  **Redis restarted** (another `run_id`): it may have lost what it knew, so every job of this
-  gateway that it does not know, or not so far, is written anew.
+  **Redis has lost something.** A live job that it does not know, not so far, or not as it should,
+  is written anew from memory, unless another gateway has adopted it. After a restart of Redis
+  (another `run_id`), and when all was deleted (`Koma.Store.Redis.Lease`), so is every job of this gateway.
   """
   use GenServer
   require Logger
@@ -64,6 +65,14 @@ defmodule Koma.Store.Redis.Writer do
   @spec fenced(Record.t()) :: :ok
   def fenced(record), do: GenServer.cast(__MODULE__, {:fenced, record})
 
+  @doc "Redis lost or damaged a job: if it is one of this gateway, it is written anew."
+  @spec rewrite(String.t()) :: :ok
+  def rewrite(id), do: GenServer.cast(__MODULE__, {:rewrite, id})
+
+  @doc "Redis lost everything: all jobs of this gateway are written anew."
+  @spec rewrite_all() :: :ok
+  def rewrite_all, do: GenServer.cast(__MODULE__, :rewrite_all)
+
   @doc "Returns once it has started."
   @spec ready() :: :ok
   def ready, do: call(:ready)
@@ -92,11 +101,11 @@ defmodule Koma.Store.Redis.Writer do
   end
 
   def handle_call({:accept, _record, _max_jobs}, _from, state) do
-    {:reply, {:error, refusal(state.paused)}, state}
+    {:reply, {:error, Outcome.refusal(state.paused)}, state}
   end
 
   def handle_call(%Entry{kind: :accept}, _from, %{paused: reason} = state) when reason != nil do
-    {:reply, {:error, refusal(reason)}, state}
+    {:reply, {:error, Outcome.refusal(reason)}, state}
   end
 
   def handle_call(%Entry{kind: :forget} = entry, from, state) do
@@ -125,6 +134,11 @@ defmodule Koma.Store.Redis.Writer do
   @impl GenServer
   def handle_cast({:fenced, record}, state), do: {:noreply, lose(state, record)}
   def handle_cast(:wake, state), do: {:noreply, pump(state)}
+  def handle_cast(:rewrite_all, state), do: {:noreply, state |> restore_all() |> pump()}
+
+  def handle_cast({:rewrite, id}, state) do
+    {:noreply, state |> push_front(rewrites(id)) |> pump()}
+  end
 
   def handle_cast({:forgotten, ids}, state) do
     Enum.each(ids, &Memory.forget_finished/1)
@@ -191,13 +205,19 @@ defmodule Koma.Store.Redis.Writer do
   defp pump(%{in_flight: nil, paused: nil} = state) do
     state = after_restart(state, Redis.Connection.run_id())
     {entries, queue} = split(state.queue)
+    entries = Enum.flat_map(entries, &as_known_now/1)
 
-    if entries == [] do
-      state
-    else
-      commands = Enum.map(entries, &Entry.command(&1, state.retention))
-      task = Task.async(fn -> Redis.pipeline(commands) end)
-      %{state | queue: queue, in_flight: {task, entries}}
+    cond do
+      entries != [] ->
+        commands = Enum.map(entries, &Entry.command(&1, state.retention))
+        task = Task.async(fn -> Redis.pipeline(commands) end)
+        %{state | queue: queue, in_flight: {task, entries}}
+
+      :queue.is_empty(queue) ->
+        %{state | queue: queue}
+
+      true ->
+        pump(%{state | queue: queue})
     end
   end
 
@@ -212,12 +232,23 @@ defmodule Koma.Store.Redis.Writer do
   defp after_restart(%{run_id: run_id} = state, run_id), do: state
   defp after_restart(%{run_id: nil} = state, run_id), do: %{state | run_id: run_id}
 
-  defp after_restart(state, run_id) do
+  defp after_restart(state, run_id), do: restore_all(%{state | run_id: run_id})
+
+  defp restore_all(state) do
     records = Memory.list(fn _record -> true end)
-    push_front(%{state | run_id: run_id}, for(r <- records, do: restore(r)))
+    push_front(state, for(record <- records, do: %Entry{kind: :restore, record: record}))
   end
 
-  defp restore(record), do: %Entry{kind: :restore, record: record}
+  defp rewrites(id) do
+    for {:ok, record} <- [Memory.fetch(id)], do: %Entry{kind: :rewrite, record: record}
+  end
+
+  # Between its turn and the loss more of the job may have been stored, or it was forgotten.
+  defp as_known_now(%{kind: kind, record: %{id: id}} = entry) when kind in [:restore, :rewrite] do
+    for {:ok, record} <- [Memory.fetch(id)], do: %{entry | record: record}
+  end
+
+  defp as_known_now(entry), do: [entry]
 
   # --- what became of a batch
 
@@ -234,7 +265,7 @@ defmodule Koma.Store.Redis.Writer do
   defp answered(state, entries, {:error, :down}) do
     entries = entries ++ :queue.to_list(state.queue)
     {acceptances, lasting} = Enum.split_with(entries, &(&1.kind == :accept))
-    Enum.each(acceptances, &refuse(&1, refusal(:unavailable)))
+    Enum.each(acceptances, &refuse(&1, Outcome.refusal(:unavailable)))
     queue = lasting |> Enum.map(&postpone/1) |> :queue.from_list()
     pause(%{state | queue: queue}, :unavailable)
   end
@@ -245,49 +276,51 @@ defmodule Koma.Store.Redis.Writer do
     state |> answered([], {:error, :down}) |> push_front(again)
   end
 
-  defp settle({entry, :stored}, {state, again, restored}) do
-    {stored(%{state | complaint: nil}, entry), again, restored}
+  defp settle({entry, :stored}, {state, again, rewritten}) do
+    {stored(%{state | complaint: nil}, entry), again, rewritten}
   end
 
-  defp settle({entry, :gone}, {state, again, restored}) do
-    if Redis.Connection.run_id() == state.run_id,
-      do: settle({entry, :fenced}, {state, again, restored}),
-      else: {state, [[entry] | again], restored}
+  defp settle({entry, :fenced}, {state, again, rewritten}) do
+    {refused(state, entry), again, rewritten}
   end
 
-  defp settle({entry, :fenced}, {state, again, restored}) do
-    {refused(state, entry), again, restored}
-  end
-
-  defp settle({entry, :lost}, {state, again, restored}) do
+  defp settle({%{kind: kind} = entry, :lost}, {state, again, rewritten})
+       when kind in [:append, :finish] do
     id = Entry.id(entry)
-    first = if id in restored, do: [], else: for({:ok, r} <- [Memory.fetch(id)], do: restore(r))
-    {state, [first ++ [entry] | again], MapSet.put(restored, id)}
+
+    case if(id in rewritten, do: :before, else: rewrites(id)) do
+      :before -> {state, [[entry] | again], rewritten}
+      # It is not known here any more: it was fenced before.
+      [] -> {refused(state, entry), again, rewritten}
+      first -> {state, [first ++ [entry] | again], MapSet.put(rewritten, id)}
+    end
   end
 
-  defp settle({%{kind: :accept} = entry, outcome}, {state, again, restored}) do
-    refuse(entry, refusal(reason(outcome)))
-    {complain(state, outcome), again, restored}
+  defp settle({%{kind: :accept} = entry, outcome}, {state, again, rewritten}) do
+    refuse(entry, Outcome.refusal(Outcome.reason(outcome)))
+    {complain(state, outcome), again, rewritten}
   end
 
-  defp settle({entry, outcome}, {state, again, restored}) do
-    state = state |> complain(outcome) |> pause(reason(outcome))
-    {state, [[postpone(entry)] | again], restored}
+  # The scripts set aside what is damaged; where that is not enough, trying again is not, either.
+  defp settle({entry, :lost}, {state, again, rewritten}) do
+    {state |> complain(:lost) |> done(entry), again, rewritten}
   end
 
-  defp reason(:full), do: :storage_full
-  defp reason({:broken, _text}), do: :unavailable
+  defp settle({entry, outcome}, {state, again, rewritten}) do
+    state = state |> complain(outcome) |> pause(Outcome.reason(outcome))
+    {state, [[postpone(entry)] | again], rewritten}
+  end
 
   # Once, however often it is tried.
   defp complain(%{complaint: outcome} = state, outcome), do: state
 
   defp complain(state, outcome) do
-    Logger.error("job store: #{words(outcome)}; new jobs are refused, events wait in memory")
+    Logger.error(
+      "job store: #{Outcome.words(outcome)}; new jobs are refused, events wait in memory"
+    )
+
     %{state | complaint: outcome}
   end
-
-  defp words(:full), do: "Redis has no room"
-  defp words({:broken, text}), do: "Redis answers #{String.slice(text, 0, 200)}"
 
   defp stored(state, %{kind: :accept} = entry) do
     Memory.put(entry.record, entry.events)
@@ -341,7 +374,7 @@ defmodule Koma.Store.Redis.Writer do
 
   # Another gateway owns the job, or an acceptance came to an id that is there.
   defp refused(state, %{kind: :accept} = entry) do
-    refuse(entry, refusal(:unavailable))
+    refuse(entry, Outcome.refusal(:unavailable))
     state
   end
 
@@ -350,7 +383,7 @@ defmodule Koma.Store.Redis.Writer do
     lose(state, entry.record)
   end
 
-  defp refused(state, %{kind: :restore, record: record}) do
+  defp refused(state, %{kind: kind, record: record}) when kind in [:restore, :rewrite] do
     if Record.ended?(record), do: state, else: lose(state, record)
   end
 
@@ -391,7 +424,7 @@ defmodule Koma.Store.Redis.Writer do
 
   defp postpone(%{kind: :accept} = entry) do
     leave(entry)
-    GenServer.reply(entry.from, {:error, refusal(:unavailable)})
+    GenServer.reply(entry.from, {:error, Outcome.refusal(:unavailable)})
     %{entry | kind: :discard, from: nil}
   end
 
@@ -400,12 +433,6 @@ defmodule Koma.Store.Redis.Writer do
   defp postpone(entry) do
     GenServer.reply(entry.from, if(entry.kind == :forget, do: :ok, else: :later))
     %{entry | from: nil}
-  end
-
-  defp refusal(:unavailable), do: Store.Redis.unavailable()
-
-  defp refusal(:storage_full) do
-    Error.new("storage_full", "The Redis that holds the jobs is full", retry_after_ms: 5_000)
   end
 
   # --- stop
