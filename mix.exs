@@ -13,7 +13,8 @@ defmodule Koma.MixProject do
       app: :koma,
       version: "0.1.0",
       elixir: "~> 1.14",
-      start_permanent: Mix.env() == :prod,
+      # A server that gave up ends, so that whoever watches it starts it again. Tests run no application.
+      start_permanent: Mix.env() != :test,
       elixirc_paths: elixirc_paths(Mix.env()),
       # Newer versions of Mix would drop the vendored applications from the code path.
       prune_code_paths: false,

@@ -19,7 +19,7 @@ defmodule Koma.Cache do
   @results __MODULE__
   @order Koma.Cache.Order
 
-  @type result :: %{outputs: [map], seed: non_neg_integer | nil, timings: map | nil}
+  @type result :: %{outputs: [map], seed: non_neg_integer | nil}
 
   @doc "Starts the cache of this peer, with the results of the retained jobs."
   @spec start_link(term) :: GenServer.on_start()
@@ -77,7 +77,7 @@ defmodule Koma.Cache do
         }
   def size(timeout_ms), do: GenServer.call(__MODULE__, :size, timeout_ms)
 
-  defp result(record), do: Map.take(record, [:outputs, :seed, :timings])
+  defp result(record), do: Map.take(record, [:outputs, :seed])
 
   defp whole?(%{outputs: outputs}) do
     Enum.all?(outputs, fn output ->

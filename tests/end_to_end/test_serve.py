@@ -40,12 +40,12 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def serving(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """Run `koma serve` with a toy model node until it listens; its port is in ``folder``."""
     arguments = ["serve", "--port", "0", "--data", str(folder / "data"), "--models", "toy"]
     process = subprocess.Popen(
         [sys.executable, "-m", "koma.cli.main", *arguments],
-        env=environment(KOMA_PORT_FILE=str(folder / "port")), stdin=subprocess.DEVNULL,
+        env=environment(KOMA_PORT_FILE=str(folder / "port"), **variables), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -69,6 +69,45 @@ def test_serve_runs_the_server_until_a_signal_and_leaves_no_process(
         assert process.returncode == 0, output
         assert children
         assert not any(alive(pid) for pid in children)
+
+
+# Runs in the server's BEAM: once the file is there, kills the core as often as it is started again.
+KILLER = """
+-module(koma_test_killer).
+-export([start/0]).
+start() ->
+    {ok, [[File]]} = init:get_argument(koma_test_killer),
+    spawn(fun() -> wait(File) end).
+wait(File) ->
+    case filelib:is_file(File) of
+        true -> kill();
+        false -> timer:sleep(20), wait(File)
+    end.
+kill() ->
+    case whereis('Elixir.Koma.Core') of
+        undefined -> ok;
+        Core -> exit(Core, kill)
+    end,
+    timer:sleep(5),
+    kill().
+"""
+
+
+def killer(folder: Path) -> tuple[dict[str, str], Path]:
+    """Return an environment in which a server gives up, and the file whose being there lets it do so."""
+    (folder / "koma_test_killer.erl").write_text(KILLER)
+    subprocess.run(["erlc", "koma_test_killer.erl"], cwd=folder, check=True)
+    file = folder / "give-up"
+    return {"ERL_FLAGS": f"-pa {folder} -s koma_test_killer -koma_test_killer {file}"}, file
+
+
+def test_a_server_that_has_given_up_ends_and_says_so_by_its_exit_status(tmp_path: Path) -> None:
+    variables, give_up = killer(tmp_path)
+    with serving(tmp_path, **variables) as process:
+        give_up.touch()
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode not in (0, None), output
+    assert "application" in output
 
 
 def test_a_server_ends_when_the_command_that_runs_it_is_killed(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ defmodule Koma.Job.Cached do
   alias Koma.{Cache, ModelNode, Store, Telemetry}
   alias Koma.Job.Record
 
-  @doc "Stores the job as completed with the result of an earlier one; its only event says `cached`."
+  @doc """
+  Stores the job as completed with the result of an earlier one; its only event says `cached`. It has
+  no `timings`: those of the earlier job tell nothing of this one.
+  """
   @spec answer(Record.t(), Cache.result()) :: {:ok, Record.t()} | {:error, Koma.Error.t()}
   def answer(%Record{} = record, result) do
     data = %{
       "outputs" => result.outputs,
       "seed" => result.seed,
-      "timings" => result.timings,
       "attempt" => 0,
       "cached" => true
     }

@@ -22,6 +22,16 @@ defmodule Koma.CacheTest do
     refute Map.has_key?(first, "cached")
   end
 
+  test "an answer from the cache shows no timings: those of another run are not its own" do
+    assert %{"timings" => %{"total_ms" => _}} = run(@seeded)
+    hit = submit!(@seeded)
+    refute Map.has_key?(hit, "timings")
+    assert [%{type: "completed", data: data}] = await_end(hit["id"])
+    refute Map.has_key?(data, "timings")
+    {:ok, job} = Koma.job(hit["id"], %Caller{})
+    refute Map.has_key?(job, "timings")
+  end
+
   test "defaults that are written out, and numbers written otherwise, are the same request" do
     run(%{"seed" => 7})
     assert %{"cached" => true} = submit!(%{"seed" => 7.0, "steps" => 4, "fail" => "none"})

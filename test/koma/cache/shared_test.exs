@@ -34,7 +34,7 @@ defmodule Koma.Cache.SharedTest do
     first = run(@seeded)
     # The result itself has been kept: nothing takes the place of what comes now.
     eventually(fn -> RedisServer.ask!(c.server, ~w(ZCARD koma:results)) == "1" end)
-    Shared.keep(fingerprint(first["id"]), %{outputs: [output], seed: 7, timings: nil}, 1)
+    Shared.keep(fingerprint(first["id"]), %{outputs: [output], seed: 7}, 1)
     name = Base.encode16(fingerprint(first["id"]), case: :lower)
 
     eventually(fn ->

@@ -28,7 +28,7 @@ defmodule Koma.Job.LifecycleDocTest do
     assert length(rows) >= 15
 
     for row <- rows do
-      assert [_, path, name] = Regex.run(~r/`(test\/[^`]+)`: "([^"]+)"/, row), row
+      assert [_, path, name] = Regex.run(~r/`(tests?\/[^`]+)`: "([^"]+)"/, row), row
       assert File.read!(Path.join(@root, path)) =~ name, "#{path} has no test #{inspect(name)}"
     end
   end
