@@ -2,14 +2,14 @@ defmodule Koma.Queue do
   @moduledoc "The queues, one per family: admission, order, position and estimated wait."
   use Supervisor
 
-  alias Koma.{Access, Cluster, Error, Options, Telemetry}
+  alias Koma.{Access, Error, Options, Telemetry}
   alias Koma.Queue.{Cost, Refusals, Server, Ticket}
 
   @registry Koma.Queue.Registry
 
   @doc """
-  Starts one queue for each family that the options name. In a cluster one more begins with the first job
-  of a family that only other peers serve (`ensure/1`).
+  Starts one queue for each family that the options name. One more begins with the first job
+  of a family that only other peers serve, or that a stored job names (`ensure/1`).
   """
   @spec start_link(Options.t()) :: Supervisor.on_start()
   def start_link(%Options{} = options) do
@@ -31,7 +31,7 @@ defmodule Koma.Queue do
 
   defp ask(family, ticket) do
     with :unknown <- Refusals.fetch(family, ticket.key) do
-      _begun = ensure(family)
+      :ok = ensure(family)
       call(family, {:admit, ticket})
     end
   end
@@ -58,21 +58,22 @@ defmodule Koma.Queue do
   @spec measured(String.t(), Cost.work(), non_neg_integer) :: :ok
   def measured(family, work, ms), do: GenServer.cast(name(family), {:measured, work, ms})
 
-  @doc "Has a queue for the family; false where nobody would ever serve it."
-  @spec ensure(family :: String.t()) :: boolean
+  @doc """
+  Has a queue for the family. Where no model node serves it, its jobs wait for one, for their deadline
+  or for somebody who cancels them.
+  """
+  @spec ensure(family :: String.t()) :: :ok
   def ensure(family) do
-    cond do
-      Registry.lookup(@registry, family) != [] -> true
-      Cluster.on?() -> start_queue(family)
-      true -> false
-    end
+    if Registry.lookup(@registry, family) == [],
+      do: start_queue(family),
+      else: :ok
   end
 
   defp start_queue(family) do
     case Supervisor.start_child(__MODULE__, queue(family, Options.get())) do
-      {:ok, _pid} -> true
-      {:error, {:already_started, _pid}} -> true
-      {:error, :already_present} -> true
+      {:ok, _pid} -> :ok
+      {:error, {:already_started, _pid}} -> :ok
+      {:error, :already_present} -> :ok
     end
   end
 

@@ -73,12 +73,35 @@ defmodule Koma.Faults.RestartTest do
     assert started >= ran
   end
 
-  test "a job whose family is not configured any more fails with a code", %{dir: dir} do
+  test "jobs whose family is not configured after a restart wait in its queue, until their deadline, a cancel, or the family is back",
+       %{dir: dir} do
     start_core(dir)
-    id = submit!(%{"steps" => 100, "step_ms" => 50})["id"]
+    :ok = Koma.Queue.pause("toy", true)
+    [first | _] = ids = for seed <- 1..25, do: submit!(%{"steps" => 1, "seed" => seed})["id"]
+    expiring = submit!(%{"steps" => 1}, %{"deadline_ms" => 3_000})["id"]
+    cancelled = submit!(%{"steps" => 1})["id"]
     stop_core()
+
     start_core(dir, models: [])
-    assert %{type: "failed", data: %{"code" => "unavailable"}} = List.last(await_end(id))
+    # Its queue begins with the first of the stored jobs.
+    eventually(fn -> Koma.Queue.pause("toy", false) == :ok end)
+    assert %{type: "expired"} = List.last(await_end(expiring))
+    visible = %{"family" => "toy", "jobs" => 26, "paused" => false}
+
+    eventually(fn ->
+      match?(
+        [%{}],
+        for(q <- Koma.Admin.queues(), Map.take(q, Map.keys(visible)) == visible, do: q)
+      )
+    end)
+
+    assert :ok = Koma.cancel(cancelled, %Caller{})
+    assert %{type: "cancelled"} = List.last(await_end(cancelled))
+    assert {:ok, %{"state" => "queued", "position" => 1}} = Koma.job(first, %Caller{})
+    stop_core()
+
+    start_core(dir)
+    for id <- ids, do: assert(%{type: "completed"} = List.last(await_end(id)))
   end
 
   test "SIGKILL of the BEAM loses none of the accepted jobs and answers none twice", %{dir: dir} do

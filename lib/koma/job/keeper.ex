@@ -7,7 +7,7 @@ defmodule Koma.Job.Keeper do
   use GenServer
   require Logger
 
-  alias Koma.{Error, Queue, Store, Telemetry}
+  alias Koma.{Cluster, Error, Options, Queue, Store, Telemetry}
   alias Koma.Job.{Attempt, Followers, Members, Processes, Record, Server}
 
   @max_crashes 3
@@ -35,7 +35,20 @@ defmodule Koma.Job.Keeper do
   def handle_continue(:recover, state) do
     unfinished = Store.Jobs.unfinished()
     if unfinished != [], do: Logger.info("#{length(unfinished)} stored jobs go on")
+    tell_unserved(unfinished)
     {:noreply, Enum.reduce(unfinished, state, &start/2)}
+  end
+
+  # They wait, and nothing else would say so.
+  defp tell_unserved(unfinished) do
+    served = MapSet.new(Options.get().models, & &1.family)
+    waiting = unfinished |> Enum.map(& &1.model) |> Enum.reject(&MapSet.member?(served, &1))
+
+    for {family, jobs} <- Enum.frequencies(waiting), not Cluster.on?() do
+      Logger.warning("#{jobs} stored jobs of #{family} wait: no model node of it is configured")
+    end
+
+    :ok
   end
 
   @impl GenServer
@@ -80,15 +93,12 @@ defmodule Koma.Job.Keeper do
   end
 
   defp start(%Record{} = record, state) do
-    cond do
-      not Queue.ensure(record.model) -> give_up(record, state, not_configured(record))
-      Map.get(state.crashes, record.id, 0) >= @max_crashes -> give_up(record, state, crashed())
-      true -> resume(record, state)
+    if Map.get(state.crashes, record.id, 0) >= @max_crashes do
+      give_up(record, state, crashed())
+    else
+      :ok = Queue.ensure(record.model)
+      resume(record, state)
     end
-  end
-
-  defp not_configured(record) do
-    Error.new("unavailable", "No model node of #{record.model} is configured any more")
   end
 
   defp crashed do
