@@ -7,6 +7,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from koma.runtime.pulse import Cancelled, Pulse, operation
 from koma.runtime.turns import Turns
 
 WAIT = 20.0
@@ -58,5 +59,36 @@ def test_an_error_gives_the_turn_up() -> None:
     turns = Turns()
     with pytest.raises(ValueError, match="broken"), turns.turn():
         raise ValueError("broken")
+    with turns.turn():
+        pass
+
+
+def test_waiting_for_a_turn_is_no_silence_and_ends_where_nobody_wants_the_operation() -> None:
+    """Whoever is cancelled leaves the queue at once; those behind it get their turn all the same."""
+    turns, wanted, left = Turns(), threading.Event(), SimpleQueue[str]()
+    wanted.set()
+    pulse = Pulse(lambda: not wanted.is_set())
+
+    def wait_in_vain() -> None:
+        try:
+            with operation(pulse), turns.turn():
+                left.put("had a turn")
+        except Cancelled:
+            left.put("cancelled")
+
+    def wait_behind() -> None:
+        with turns.turn():
+            left.put("behind")
+
+    with turns.turn():
+        for number, target in enumerate((wait_in_vain, wait_behind), start=1):
+            threading.Thread(target=target, daemon=True).start()
+            while len(turns._waiting) < number:
+                threading.Event().wait(0.001)
+        pulse.beaten_at -= 1000
+        assert pulse.silent_s == 0
+        wanted.clear()
+        assert left.get(timeout=WAIT) == "cancelled"
+    assert left.get(timeout=WAIT) == "behind"
     with turns.turn():
         pass

@@ -234,7 +234,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Pong:
-    """Answer to a ping; ``busy_ms``: how long the current operation has been running, 0 when idle."""
+    """Answer to a ping; ``busy_ms``: how long the most silent operation gave no sign of life, 0 when idle."""
 
     seq: Natural
     busy_ms: Natural

@@ -22,15 +22,18 @@ from koma.port.messages import Phase as ProgressPhase
 from koma.runtime import intake, memory, results
 from koma.runtime import runner as contract
 from koma.runtime.batches import BatchCaps, Batches
-from koma.runtime.failures import NodeBroken, failed, is_expected
+from koma.runtime.failures import FAILURES, NodeBroken, failed, is_expected
 from koma.runtime.job import Job, Phase
 from koma.runtime.pace import Pace, PreviewPace
+from koma.runtime.pulse import Cancelled
 from koma.runtime.roster import Emit, Roster
 from koma.runtime.runner import Runner
 from koma.runtime.workers import Activity, Worker
 
 PREVIEW_INTERVAL_S = 0.1
 """Least time between two previews of one job: ten pictures a second look like a film."""
+PREPARE_PATIENCE_S = 0.5
+"""How long a preparation may keep others waiting: decoding a short clip takes a tenth of a second."""
 STATS_BUSY_S, STATS_IDLE_S = 1.0, 10.0
 MAX_PREVIEW = MAX_FRAME - 64 * 1024
 """Bytes of a preview that surely fits into a frame."""
@@ -64,7 +67,9 @@ class Engine:
         self._pace = Pace()
         self._preview_pace = PreviewPace()
         self._activity = Activity()
-        self._preparer = Worker("prepare", self._prepare, runner.preparers)
+        self._preparer = Worker(
+            "prepare", self._prepare, slots, at_once=runner.preparers, patience_s=PREPARE_PATIENCE_S
+        )
         self._finisher = Worker("finish", self._finish)
         self._previewer: Worker[tuple[Job, int, Callable[[], contract.Preview]]] = Worker(
             "preview", self._picture
@@ -104,7 +109,7 @@ class Engine:
         self._wake()
 
     def busy_ms(self) -> int:
-        """How long the longest running operation of the runner has been running; 0 when idle."""
+        """How long the most silent operation of the runner has not beaten; 0 when idle."""
         return self._activity.busy_ms()
 
     def stats(self) -> Stats:
@@ -191,8 +196,9 @@ class Engine:
                 self._stepped(key, jobs, (time.monotonic() - started) * 1000)
         elif memory.is_out_of_memory(error) and len(jobs) > 1:
             self._shrink(key, jobs, error)
-        elif len(jobs) == 1:
-            self._fail(jobs[0], error)
+        elif len(jobs) == 1 or isinstance(error, Cancelled):
+            for job in jobs:
+                self._fail(job, error)
         else:
             _log.warning("a batch of %d raised %s; its rows run apart", len(jobs), type(error).__name__)
             for job in jobs:
@@ -203,9 +209,9 @@ class Engine:
         self._rows += len(jobs)
         self._last_batch = len(jobs)
         try:
-            with self._activity.operation():
+            with self._operation(*jobs):
                 self._runner.step([job.running_state for job in jobs])
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             return error
         return None
 
@@ -254,12 +260,16 @@ class Engine:
     def _say_progress(self, job: Job, phase: ProgressPhase, eta_ms: float) -> None:
         self._roster.say(job, Progress(job.id, phase, job.steps_seen, job.total, round(eta_ms)))
 
+    def _operation(self, *jobs: Job) -> AbstractContextManager[None]:
+        """An operation of the runner: unwanted once all of its ``jobs`` were cancelled."""
+        return self._activity.operation(lambda: all(job.cancelled for job in jobs))
+
     def _guard(self, job: Job, action: Callable[[Job], None]) -> None:
         """Do something for one job on the engine's thread; an exception ends that job."""
         try:
-            with self._activity.operation():
+            with self._operation(job):
                 action(job)
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             self._drop(job, error)
 
     def _drop(self, job: Job, error: BaseException) -> None:
@@ -269,7 +279,7 @@ class Engine:
     def _fail(self, job: Job, error: BaseException) -> None:
         if job.phase is Phase.CLOSED:  # a late preview of a job that has its result
             return
-        if not is_expected(error):
+        if not (is_expected(error) or (isinstance(error, Cancelled) and job.cancelled)):
             _log.error(
                 "job %s failed in phase %s", job.id, job.phase.value, exc_info=error, extra={"job": job.id}
             )
@@ -288,11 +298,12 @@ class Engine:
         job.add_time("wait_ms", job.age_ms())
         self._say_progress(job, "prepare", self._estimate_ms(job))
         try:
-            with self._activity.operation(), job.timed("prepare_ms"):
+            with self._operation(job), job.timed("prepare_ms"):
                 job.state = self._runner.prepare(job.request)
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             self._fail(job, error)
-        else:
+            return
+        if self._roster.begin(job, Phase.PREPARING):
             self._pace.phase(job.request.task, "prepare", job.timings["prepare_ms"])
             self._inbox.put(partial(self._join, job))
 
@@ -301,10 +312,10 @@ class Engine:
             return
         outputs: list[contract.Output] = []
         try:
-            with self._activity.operation(), job.timed("finish_ms"):
+            with self._operation(job), job.timed("finish_ms"):
                 outputs = self._runner.finish(job.running_state)
                 references = results.collect(outputs, job.request)
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             results.discard(outputs)
             self._fail(job, error)
             return
@@ -312,7 +323,7 @@ class Engine:
         timings = {name: round(value, 3) for name, value in job.timings.items()}
         seed = int(getattr(job.request.params, "seed", 0))
         if job.cancelled or not self._roster.close(job, Done(job.id, references, seed, timings)):
-            results.discard(outputs)
+            results.discard(references)
             self._roster.begin(job, Phase.FINISHING)
 
     def _learn(self, job: Job) -> None:
@@ -338,9 +349,11 @@ class Engine:
         job, step, encode = item
         began = time.monotonic()
         try:
-            with self._activity.operation():
+            with self._activity.operation(lambda: job.cancelled or job.phase is Phase.CLOSED):
                 made = encode()
-        except (Exception, SystemExit) as error:
+        except Cancelled:
+            return
+        except FAILURES as error:
             self._inbox.put(partial(self._drop, job, error))
             return
         self._preview_pace.took(time.monotonic() - began)

@@ -7,9 +7,14 @@ import errno
 from koma.errors import KomaError
 from koma.port.messages import Failed, Scope
 from koma.runtime.memory import is_out_of_memory
+from koma.runtime.pulse import Cancelled
 
 MAX_MESSAGE = 300
 """Characters of a message that came from a library."""
+
+
+FAILURES = (Exception, SystemExit, Cancelled)
+"""What a phase may raise to end its job, and no more than that."""
 
 
 class NodeBroken(Exception):

@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class Cancelled(Exception):
-    """The jobs of the current operation were cancelled; the engine, not a user, is told by this."""
+class Cancelled(BaseException):
+    """The jobs of the current operation were cancelled; the engine, not a user, is told by this.
+
+    As with asyncio's ``CancelledError``, no ``except Exception`` of a library takes it for a failure.
+    """
 
 
 class Pulse:
@@ -44,8 +47,8 @@ class Pulse:
         try:
             yield
         finally:
+            self.beaten_at = time.monotonic()  # first, so that the wait is never seen as silence
             self._waits -= 1
-            self.beaten_at = time.monotonic()
 
 
 _current: ContextVar[Pulse | None] = ContextVar("koma_pulse", default=None)

@@ -112,16 +112,17 @@ class Loaded:
 class Runner(Protocol):
     """The phases of one model family.
 
-    The engine calls ``prepare`` on ``preparers`` worker threads, ``finish`` on one, and everything else on
-    its own thread. A phase may raise :class:`koma.errors.KomaError` to fail this job alone; any other
-    exception fails the job as ``model_failed``. An out-of-memory error of ``step`` makes the engine halve
-    the batch cap of that key and run the rows apart.
+    The engine calls ``prepare`` on worker threads, ``finish`` on one, and everything else on its own thread.
+    A phase may raise :class:`koma.errors.KomaError` to fail this job alone; any other exception fails the job
+    as ``model_failed``. An out-of-memory error of ``step`` makes the engine halve the batch cap of that key
+    and run the rows apart. A phase that takes long calls :func:`koma.runtime.pulse.beat` between its parts,
+    lets ``Cancelled`` pass and leaves no file behind.
     """
 
     loaded: Loaded
     tasks: Mapping[str, TaskSpec]
     preparers: int
-    """Jobs that are prepared at the same time."""
+    """Jobs that are prepared at the same time; those that take long are not counted."""
 
     def prepare(self, request: Request) -> State:
         """Decode and validate inputs, encode the prompt, draw the initial noise from the job's own seed."""

@@ -7,6 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from koma.runtime import pulse
+
+POLL_S = 0.05
+"""How often whoever waits looks whether anybody still wants its work."""
+
 
 class Turns:
     """Lets threads compute one at a time, first come, first served.
@@ -22,7 +27,11 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the turn of the calling thread, and give it up at the end. Not to be nested."""
+        """Wait for the turn of the calling thread, and give it up at the end. Not to be nested.
+
+        The wait counts as no silence of the operation, and ends with ``Cancelled`` as soon as nobody wants
+        the operation any more.
+        """
         self._take()
         try:
             yield
@@ -36,7 +45,20 @@ class Turns:
                 return
             mine = threading.Event()
             self._waiting.append(mine)
-        mine.wait()
+        try:
+            with pulse.waiting():
+                while not mine.wait(POLL_S):
+                    pulse.beat()
+        except BaseException:
+            self._leave(mine)
+            raise
+
+    def _leave(self, mine: threading.Event) -> None:
+        with self._lock:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+                return
+        self._give()  # the turn came meanwhile
 
     def _give(self) -> None:
         with self._lock:

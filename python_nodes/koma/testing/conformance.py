@@ -9,11 +9,13 @@ shows here with a sentence instead of in a batch with strangers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from koma.port.limits import MAX_DEPTH, MAX_OUTPUTS
 from koma.runtime.parameters import check, schema
+from koma.runtime.pulse import Cancelled, Pulse, operation
 from koma.runtime.runner import InputFile, Output, Preview, Request, Runner, State
 
 Same = Callable[[Sequence[Output], Sequence[Output]], bool]
@@ -31,7 +33,8 @@ def check_runner(
     """Hold ``runner`` to its contract with at least two sets of parameters (with seeds).
 
     Checks: schemas the gateway can read; steps that advance and end; outputs as declared; tokens that add up
-    to the text; the same result from the same seed; the same result in flight with others, joining late, and
+    to the text; the same result from the same seed; a cancel within ``prepare`` and ``finish`` that ends them
+    at the next beat and leaves nothing behind; the same result in flight with others, joining late, and
     with previews. ``same`` compares the outputs of two runs (default: equal bytes).
 
     Raises AssertionError naming the broken promise.
@@ -39,6 +42,7 @@ def check_runner(
     kit = _Kit(runner, task, folder, inputs or {}, same or same_bytes)
     _require(len(params) >= 2, "the kit needs at least two sets of parameters")
     check_schemas(runner)
+    kit.check_cancel(params[0])
     alone = [kit.run([values], f"alone-{index}")[0] for index, values in enumerate(params)]
     again = kit.run([params[0]], "again")[0]
     _require(kit.same(alone[0], again), "the same seed gave two different results")
@@ -94,6 +98,26 @@ class _Kit:
             self._round(ready, previews)
             rounds += 1
         return [self._finish(job) for job in jobs]
+
+    def check_cancel(self, values: Mapping[str, Any]) -> None:
+        """Cancel at beat 1, 3, 9, ... of ``prepare`` and then of ``finish``, until they end by themselves."""
+        at = 1
+        while _ends_at(at, partial(self._prepare, values, f"unprepared-{at}")):
+            at *= 3
+        _require(at > 1, "prepare never beats: it cannot be cancelled, nor be told from a hang")
+        at = 1
+        while self._cancels_finish(values, at):
+            at *= 3
+
+    def _cancels_finish(self, values: Mapping[str, Any], at: int) -> bool:
+        state = self._prepare(values, f"unfinished-{at}")
+        while not state.done:
+            self.runner.step([state])
+        ended = _ends_at(at, partial(self.runner.finish, state))
+        left = [path.name for path in state.request.output_dir.rglob("*") if path.is_file()]
+        _require(not (ended and left), f"finish was cancelled at beat {at} and left {left}")
+        _require(not (at == 1 and left), "finish writes files and never beats")
+        return ended
 
     def _prepare(self, values: Mapping[str, Any], name: str) -> State:
         folder = self.folder / name
@@ -151,6 +175,25 @@ class _Run:
     def __init__(self, state: State) -> None:
         self.state = state
         self.tokens = ""
+
+
+def _ends_at(beat: int, action: Callable[[], object]) -> bool:
+    """Run ``action``, which is cancelled at a beat; False where it ends before."""
+    beats = 0
+
+    def unwanted() -> bool:
+        nonlocal beats
+        beats += 1
+        return beats >= beat
+
+    try:
+        with operation(Pulse(unwanted)):
+            action()
+    except Cancelled:
+        _require(beats == beat, f"cancelled at beat {beat}, it went on to beat {beats}")
+        return True
+    _require(beats < beat, f"cancelled at beat {beat}, it went on to its end")
+    return False
 
 
 def _depth(value: Any) -> int:

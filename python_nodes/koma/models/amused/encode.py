@@ -10,7 +10,9 @@ from koma.models.amused.parts import Parts
 from koma.models.amused.schedule import Schedule, make_schedule
 from koma.models.lru import Lru
 from koma.models.seeds import row_seeds, seed_of
+from koma.runtime.pulse import beat
 from koma.runtime.runner import Request, State
+from koma.runtime.turns import Turns
 
 MICRO_SCORE = 6
 """The aesthetic score that the checkpoints were conditioned on (SDXL's micro-conditioning,
@@ -53,11 +55,17 @@ class Encoder:
     def __init__(self, parts: Parts, kept: int = 64) -> None:
         self._parts = parts
         self._texts: Lru[Text] = Lru(kept)
+        self._turns = Turns()
+        """Whose turn it is to encode: as many threads prepare as there are long preparations"""
 
     def text(self, prompt: str) -> Text:
         """Encode ``prompt``, cut at the tokenizer's length. Padding is attended to, as the checkpoints
         expect."""
-        return self._texts.get(prompt, lambda: self._encode(prompt))
+        return self._texts.get(prompt, lambda: self._encoded(prompt))
+
+    def _encoded(self, prompt: str) -> Text:
+        with self._turns.turn():
+            return self._encode(prompt)
 
     @torch.inference_mode()
     def _encode(self, prompt: str) -> Text:
@@ -76,6 +84,7 @@ class Encoder:
 @torch.inference_mode()
 def start(request: Request, parts: Parts, encoder: Encoder) -> ImageState:
     """Make the state of a new job: everything masked, one generator per image."""
+    beat()
     params, device = request.params, parts.device
     seed = seed_of(params)
     text = encoder.text(params.prompt)

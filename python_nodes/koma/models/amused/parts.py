@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from koma.models.beats import beat_in
 from koma.models.components import load_model, load_part
 from koma.models.device import Placement
 
@@ -54,7 +55,7 @@ def load(folder: Path, placement: Placement) -> Parts:
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
     dtype, device = placement.dtype, placement.device
-    return Parts(
+    parts = Parts(
         tokenizer=load_part(CLIPTokenizer, folder / "tokenizer"),
         text_encoder=load_model(CLIPTextModelWithProjection, folder / "text_encoder", dtype, device),
         transformer=load_model(UVit2DModel, folder / "transformer", dtype, device),
@@ -62,3 +63,6 @@ def load(folder: Path, placement: Placement) -> Parts:
         scheduler=load_part(AmusedScheduler, folder / "scheduler"),
         device=device,
     )
+    for model in (parts.text_encoder, parts.transformer, parts.vqvae):
+        beat_in(model)
+    return parts

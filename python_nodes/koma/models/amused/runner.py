@@ -60,12 +60,13 @@ class AmusedRunner:
         """Decode the images and write them as PNG: ``image``, ``image_2``, ..."""
         painted = cast(ImageState, state)
         images = decode.pixels(self._parts, painted.tokens)
+        paths = media.write_pngs(painted.request.folder(), list(images))
         seeds = row_seeds(painted.seed, len(images))
         return [
             Output(
                 name="image" if number == 1 else f"image_{number}",
                 media_type="image/png",
-                path=media.write_png(painted.request.folder(), image),
+                path=path,
                 meta={
                     "width": image.shape[1],
                     "height": image.shape[0],
@@ -73,7 +74,7 @@ class AmusedRunner:
                     "steps": painted.total,
                 },
             )
-            for number, (image, seed) in enumerate(zip(images, seeds, strict=True), start=1)
+            for number, (image, path, seed) in enumerate(zip(images, paths, seeds, strict=True), start=1)
         ]
 
 

@@ -13,7 +13,9 @@ from koma.models.ltx_video.parts import Parts
 from koma.models.ltx_video.schedule import Schedule, make_schedule
 from koma.models.media import image as images
 from koma.models.seeds import seed_of
+from koma.runtime.pulse import beat
 from koma.runtime.runner import Request, State
+from koma.runtime.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Encoder:
     def __init__(self, parts: Parts, kept: int = 64) -> None:
         self._parts = parts
         self._texts: Lru[torch.Tensor] = Lru(kept)
+        self._turns = Turns()
+        """Whose turn it is to encode: as many threads prepare as there are long preparations"""
 
     def text(self, prompt: str) -> torch.Tensor:
         """Encode ``prompt``, cut at ``text_tokens``: [tokens, width].
@@ -66,7 +70,11 @@ class Encoder:
         T5 attends to the padding, as the stock pipeline lets it; the transformer does not, so padding is
         dropped here and comes back only as far as the prompts of one forward differ in length.
         """
-        return self._texts.get(prompt, lambda: self._encode(prompt))
+        return self._texts.get(prompt, lambda: self._encoded(prompt))
+
+    def _encoded(self, prompt: str) -> torch.Tensor:
+        with self._turns.turn():
+            return self._encode(prompt)
 
     @torch.inference_mode()
     def _encode(self, prompt: str) -> torch.Tensor:
@@ -85,6 +93,7 @@ class Encoder:
 @torch.inference_mode()
 def start(request: Request, parts: Parts, encoder: Encoder) -> VideoState:
     """Make the state of a new job: noise from its seed, or its first frame followed by noise."""
+    beat()
     params = request.params
     grid = Grid(
         (params.frames - 1) // parts.temporal + 1,

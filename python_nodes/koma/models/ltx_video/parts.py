@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from koma.errors import KomaError
+from koma.models.beats import beat_in
 from koma.models.components import load_model, load_part
 from koma.models.device import Placement
 
@@ -93,7 +94,7 @@ def load(folder: Path, placement: Placement, settings: Mapping[str, Any]) -> Par
     transformer = load_model(LTXVideoTransformer3DModel, folder / "transformer", dtype, device)
     if (transformer.config.patch_size, transformer.config.patch_size_t) != (1, 1):
         raise KomaError("load_failed", f"{folder}: a transformer with patches", field="checkpoint")
-    return Parts(
+    parts = Parts(
         tokenizer=load_part(AutoTokenizer, folder / "tokenizer"),
         text_encoder=load_model(T5EncoderModel, folder / "text_encoder", dtype, device),
         transformer=transformer,
@@ -102,3 +103,6 @@ def load(folder: Path, placement: Placement, settings: Mapping[str, Any]) -> Par
         settings=checked,
         device=device,
     )
+    for model in (parts.text_encoder, transformer, parts.vae):
+        beat_in(model)
+    return parts

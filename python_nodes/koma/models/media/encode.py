@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from koma.runtime.pulse import beat
 from koma.runtime.runner import Preview
 
 Pixels = npt.NDArray[np.uint8]
@@ -35,11 +39,44 @@ def fresh_path(folder: Path, suffix: str) -> Path:
     return folder / f"{uuid.uuid4().hex}{suffix}"
 
 
+@contextmanager
+def _written(folder: Path, suffix: str) -> Iterator[Path]:
+    """A fresh path for a file that is written inside; the file is deleted where that ends with an error."""
+    path = fresh_path(folder, suffix)
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+class _Beating(io.BufferedWriter):
+    """A file that beats with every piece that is written, of 64 KiB or one row of a PNG."""
+
+    def write(self, data: Any) -> int:
+        """Write a piece."""
+        beat()
+        return super().write(data)
+
+
 def write_png(folder: Path, picture: Pixels) -> Path:
     """Write a picture as PNG under a fresh name in ``folder``."""
-    path = fresh_path(folder, ".png")
-    Image.fromarray(picture).save(path, format="PNG")
+    with _written(folder, ".png") as path, _Beating(io.FileIO(path, "w")) as file:
+        Image.fromarray(picture).save(file, format="PNG")
     return path
+
+
+def write_pngs(folder: Path, pictures: Sequence[Pixels]) -> list[Path]:
+    """Write pictures as PNG under fresh names in ``folder``: all of them, or none where that fails."""
+    paths: list[Path] = []
+    try:
+        for picture in pictures:
+            paths.append(write_png(folder, picture))
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
+    return paths
 
 
 def preview(picture: Pixels) -> Preview:
@@ -56,8 +93,10 @@ def write_mp4(folder: Path, frames: Pixels, fps: int) -> Path:
 
     H.264 with 4:2:0 colour, tagged BT.709 (browsers guess otherwise), index before the data.
     """
-    path = fresh_path(folder, ".mp4")
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with (
+        _written(folder, ".mp4") as path,
+        av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
         stream = container.add_stream("libx264", rate=Fraction(fps), options=X264_OPTIONS)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -65,7 +104,12 @@ def write_mp4(folder: Path, frames: Pixels, fps: int) -> Path:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
         for pixels in frames:
+            beat()
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
-        container.mux(stream.encode())
+        # The encoder holds some tens of frames back; they come one at a time.
+        for packet in context.encode_lazy(None):
+            beat()
+            packet.stream = stream
+            container.mux(packet)
     return path

@@ -14,6 +14,7 @@ from koma.models.smolvlm2.cache import AllRead, Reader, Row, from_layers
 from koma.models.smolvlm2.parts import Parts
 from koma.models.smolvlm2.text import TextStream
 from koma.models.smolvlm2.vision import Sight, Vision
+from koma.runtime.pulse import beat
 from koma.runtime.runner import Request, State
 
 
@@ -46,6 +47,7 @@ def start(request: Request, parts: Parts, vision: Vision) -> AnswerState:
 
     That one is read by the first step, so that every step is alike: one token in, one token out.
     """
+    beat()
     params = request.params
     _check_prompt(params.prompt, parts)
     see = vision.look(request)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from koma.models.beats import beat_in
 from koma.models.components import load_model, load_part
 from koma.models.device import Placement
 from koma.runtime.turns import Turns
@@ -49,8 +50,10 @@ def load(folder: Path, placement: Placement) -> Parts:
     """Load the parts from ``folder``; raises ``load_failed``."""
     from transformers import SmolVLMForConditionalGeneration, SmolVLMProcessor
 
+    model = load_model(SmolVLMForConditionalGeneration, folder, placement.dtype, placement.device)
+    beat_in(model.model.vision_model)
     return Parts(
-        model=load_model(SmolVLMForConditionalGeneration, folder, placement.dtype, placement.device),
+        model=model,
         processor=load_part(SmolVLMProcessor, folder),
         device=placement.device,
     )

@@ -21,6 +21,7 @@ Fault = Literal[
     "oom",
     "print",
     "slow_prepare",
+    "slow_finish",
 ]
 
 

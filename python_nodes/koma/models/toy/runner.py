@@ -13,6 +13,7 @@ from typing import Any, cast
 from koma.errors import KomaError
 from koma.models.toy import faults
 from koma.models.toy.params import Fault, ToyParams
+from koma.runtime.pulse import beat
 from koma.runtime.runner import InputSpec, Loaded, Output, Preview, Request, Runner, State, TaskSpec
 
 TASK = "toy.run"
@@ -29,6 +30,7 @@ FILE_TYPES = (
     "video/quicktime",
 )
 _MIB = 1 << 20
+_BEAT_S = 0.01
 
 
 @dataclass
@@ -62,14 +64,15 @@ class ToyRunner(Runner):
 
     def prepare(self, request: Request) -> ToyState:
         """Hash the seed and the file."""
+        beat()
         params = cast(ToyParams, request.params)
         fault = faults.active(params, request.attempt)
         if fault == "prepare":
             raise RuntimeError("the toy was told to fail in prepare")
         if fault == "slow_prepare":
-            time.sleep(params.steps * params.step_ms / 1000)
+            _work(params.steps * params.step_ms / 1000)
         file = request.inputs.get("file")
-        sha256 = None if file is None else hashlib.sha256(file.path.read_bytes()).hexdigest()
+        sha256 = None if file is None else _hash(file.path)
         digest = hashlib.sha256(f"{params.seed}/{sha256}".encode()).digest()
         ballast = bytearray(b"\x01" * (params.allocate_mb * _MIB))
         return ToyState(request, params.steps, 0, False, params, fault, digest, sha256, [], ballast)
@@ -112,10 +115,13 @@ class ToyRunner(Runner):
         row = _toy(state)
         if row.fault == "finish":
             raise RuntimeError("the toy was told to fail in finish")
+        if row.fault == "slow_finish":
+            _work(row.params.steps * row.params.step_ms / 1000)
         content = _result(row)
         if row.params.output_bytes == 0:
             return [Output("result", "application/json", text=json.dumps(content))]
         missing = row.params.output_bytes - len(json.dumps(content | {"padding": ""}))
+        beat()
         path = row.request.folder() / "result.json"
         path.write_text(
             json.dumps(content | {"padding": _stretch(row.digest, max(0, missing + 1) // 2).hex()})
@@ -158,6 +164,24 @@ def _result(row: ToyState) -> dict[str, Any]:
     if row.params.tokens:
         told["text"] = "".join(row.words)
     return told if row.file_sha256 is None else told | {"file": row.file_sha256}
+
+
+def _work(seconds: float) -> None:
+    """Take so long, and beat meanwhile, as decoding does."""
+    until = time.monotonic() + seconds
+    beat()
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _BEAT_S))
+        beat()
+
+
+def _hash(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_MIB):
+            beat()
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def _stretch(digest: bytes, size: int) -> bytes:
