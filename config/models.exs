@@ -7,6 +7,9 @@
 #   slots       how many jobs one process runs at the same time, sharing forward passes
 #   threads     of one process on a processor; without it as many as there are cores. One is fastest for
 #               the small checkpoints that ship, also for a single request; large ones want more
+#   hang_timeout_ms  how long an operation may give no sign of life before the process is killed as hung
+#               (120000). Signs come with every layer and frame; a layer of a very large checkpoint on a
+#               processor may take longer
 #   device      auto | cpu | cuda | cuda:0 ...
 #   dtype       auto | float32 | bfloat16 | float16
 #   options     handed to the family as they are

@@ -71,7 +71,9 @@ defmodule Koma.Options do
     load_timeout_ms: {:integer, 1, nil, 900_000, "for loading a checkpoint, a download included"},
     ping_interval_ms: {:integer, 1, nil, 1_000, "between pings"},
     ping_timeout_ms: {:integer, 1, nil, 20_000, "without a pong until a model node is killed"},
-    hang_timeout_ms: {:integer, 1, nil, 120_000, "that one operation of the engine may take"},
+    hang_timeout_ms:
+      {:integer, 1, nil, 120_000,
+       "without a sign of life from an operation until a model node is killed"},
     restart_min_ms: {:integer, 1, nil, 200, "pause before the first restart of a model node"},
     restart_max_ms: {:integer, 1, nil, 30_000, "longest pause between restarts"}
   ]

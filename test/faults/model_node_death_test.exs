@@ -73,6 +73,23 @@ defmodule Koma.Faults.ModelNodeDeathTest do
       refute alive?(os_pid)
     end
 
+    test "an entry says for how long an operation may give no sign of life", %{dir: dir} do
+      start_core(dir, models: [toy(%{hang_timeout_ms: 400})], max_attempts: 1)
+      events = await_end(submit!(%{"steps" => 3, "fail" => "hang"})["id"])
+      assert %{"code" => "node_hung", "message" => message} = List.last(events).data
+      assert message =~ "more than 400"
+    end
+
+    test "an operation that gives signs of life is no hang, however long it takes", %{dir: dir} do
+      start_core(dir, hang_timeout_ms: 1_000, ping_interval_ms: 50, max_attempts: 1)
+      os_pid = ModelNode.os_pid("toy-1")
+
+      # Two seconds of preparation; the steps, which give no sign within, take a tenth of one each.
+      job = submit!(%{"steps" => 20, "step_ms" => 100, "fail" => "slow_prepare"})
+      assert %{type: "completed"} = List.last(await_end(job["id"]))
+      assert ModelNode.os_pid("toy-1") == os_pid
+    end
+
     test "a model node that answers no ping is killed, and its job runs again", %{dir: dir} do
       start_core(dir, ping_timeout_ms: 1_000)
       job = submit!(%{"steps" => 3, "fail" => "hang_gil", "fail_attempts" => 1, "seed" => 1})

@@ -23,6 +23,8 @@ defmodule Koma.OptionsTest do
          "slots is not positive"},
         {[models: [%{name: "a", family: "b", checkpoint: "c", threads: 0}]],
          "threads is not positive"},
+        {[models: [%{name: "a", family: "b", checkpoint: "c", hang_timeout_ms: 1.5}]],
+         "hang_timeout_ms is not positive"},
         {[models: [%{name: "a", family: "b", checkpoint: "c", options: %{x: 1}}]], "string keys"}
       ] do
     test "#{inspect(options)} is refused, naming #{words}" do

@@ -1,7 +1,7 @@
 defmodule Koma.ModelNode.Health do
   @moduledoc """
-  Whether a model node still answers: pings, pongs and how long its engine has been at one
-  operation. Pure; times are monotonic milliseconds.
+  Whether a model node still answers: pings, pongs and how long an operation of its engine has
+  given no sign of life. Pure; times are monotonic milliseconds.
   """
 
   @enforce_keys [:answered_at]
@@ -18,12 +18,12 @@ defmodule Koma.ModelNode.Health do
   def ping(%__MODULE__{next: seq} = health), do: {seq, %{health | next: seq + 1}}
 
   @doc """
-  A pong came. `{:hung, reason}` when the engine has been at one operation for longer than
-  `hang_ms`.
+  A pong came. `{:hung, reason}` when an operation of the engine has given no sign of life for
+  longer than `hang_ms`.
   """
   @spec pong(t, non_neg_integer, pos_integer, integer) :: {:ok, t} | {:hung, String.t()}
   def pong(%__MODULE__{}, busy_ms, hang_ms, _now) when busy_ms > hang_ms do
-    {:hung, "one operation has taken #{busy_ms} ms, more than #{hang_ms}"}
+    {:hung, "an operation gave no sign of life for #{busy_ms} ms, more than #{hang_ms}"}
   end
 
   def pong(%__MODULE__{} = health, _busy_ms, _hang_ms, now) do

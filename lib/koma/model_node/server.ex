@@ -272,7 +272,9 @@ defmodule Koma.ModelNode.Server do
   defp take(%Pong{}, %{phase: :unloading} = state), do: state
 
   defp take(%Pong{busy_ms: busy_ms}, %{phase: phase} = state) when phase != :hello do
-    case Health.pong(state.health, busy_ms, state.options.hang_timeout_ms, now()) do
+    hang_ms = state.spec.hang_timeout_ms || state.options.hang_timeout_ms
+
+    case Health.pong(state.health, busy_ms, hang_ms, now()) do
       {:ok, health} -> %{state | health: health}
       {:hung, reason} -> kill(state, "node_hung", reason)
     end

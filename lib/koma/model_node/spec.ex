@@ -9,6 +9,7 @@ defmodule Koma.ModelNode.Spec do
     :family,
     :checkpoint,
     :threads,
+    :hang_timeout_ms,
     slots: 1,
     device: "auto",
     dtype: "auto",
@@ -21,6 +22,7 @@ defmodule Koma.ModelNode.Spec do
           checkpoint: String.t(),
           slots: pos_integer,
           threads: pos_integer | nil,
+          hang_timeout_ms: pos_integer | nil,
           device: String.t(),
           dtype: String.t(),
           options: %{String.t() => term}
@@ -28,7 +30,8 @@ defmodule Koma.ModelNode.Spec do
 
   @required ~w(name family checkpoint)a
   @strings @required ++ ~w(device dtype)a
-  @keys @strings ++ ~w(count slots threads options)a
+  @positive ~w(count slots threads hang_timeout_ms)a
+  @keys @strings ++ @positive ++ [:options]
 
   @doc """
   Turns entries into one spec per process, named `name-1`, `name-2`, ….
@@ -64,7 +67,7 @@ defmodule Koma.ModelNode.Spec do
     with :ok <- none(Map.keys(entry) -- @keys, "unknown keys"),
          :ok <- none(@required -- Map.keys(entry), "misses"),
          :ok <- all(entry, @strings, &is_binary/1, "a string"),
-         :ok <- all(entry, ~w(count slots threads)a, &(is_integer(&1) and &1 > 0), "positive") do
+         :ok <- all(entry, @positive, &(is_integer(&1) and &1 > 0), "positive") do
       all(entry, [:options], &travels?/1, "a map with string keys")
     end
   end

@@ -26,6 +26,31 @@ defmodule Koma.Job.CancelTest do
     eventually(fn -> File.ls!(Path.join(dir, "work")) == [] end)
   end
 
+  for phase <- ~w(prepare finish) do
+    test "a job that is cancelled within its long #{phase} frees its slot at once", %{dir: dir} do
+      os_pid = Koma.ModelNode.os_pid("toy-1")
+      fault = "slow_" <> unquote(phase)
+      # A minute of work, in which the model node is busy with nothing but this job.
+      long = %{"prepare" => %{"steps" => 1, "step_ms" => 60_000}, "finish" => %{"steps" => 1}}
+      params = Map.put(long[unquote(phase)], "fail", fault)
+      id = submit!(Map.put(params, "output_bytes", 1_000))["id"]
+      await_phase(id, unquote(phase))
+      behind = submit!()["id"]
+      assert Koma.cancel(id, %Caller{}) == :ok
+      assert %{type: "cancelled"} = List.last(await_end(id))
+      assert %{type: "completed"} = List.last(await_end(behind))
+      assert Koma.ModelNode.os_pid("toy-1") == os_pid
+      eventually(fn -> Scheduler.running() == 0 end)
+      eventually(fn -> File.ls!(Path.join(dir, "work")) == [] end)
+    end
+  end
+
+  defp await_phase(id, phase) do
+    eventually(fn ->
+      Enum.any?(Koma.Store.Jobs.events(id, 0), &(&1.data["phase"] == phase))
+    end)
+  end
+
   test "cancelling twice, after the end, and an unknown id is harmless" do
     id = submit!()["id"]
     events = await_end(id)

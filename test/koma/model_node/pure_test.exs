@@ -31,7 +31,7 @@ defmodule Koma.ModelNode.PureTest do
     assert reason =~ "known are amused"
   end
 
-  test "a model node hangs when pongs stay out, or one operation takes too long; not before" do
+  test "a model node hangs when pongs stay out, or an operation is silent for too long; not before" do
     health = Health.new(1_000)
     assert Health.check(health, 500, 1_500) == :ok
     assert {:hung, _} = Health.check(health, 500, 1_501)
