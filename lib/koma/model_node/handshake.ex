@@ -20,8 +20,7 @@ defmodule Koma.ModelNode.Handshake do
          "the model node speaks version #{protocol} of the protocol, the gateway #{ours}"}
 
       spec.family not in ready.families ->
-        {:refuse, "load_failed",
-         "no family #{inspect(spec.family)}; known are #{Enum.join(ready.families, ", ")}"}
+        {:refuse, "load_failed", "no family #{inspect(spec.family)}; #{known(ready.families)}"}
 
       true ->
         {:load, load(spec)}
@@ -37,6 +36,9 @@ defmodule Koma.ModelNode.Handshake do
         {:refuse, "protocol_error",
          "ready for #{inspect(id)} and #{inspect(family)} instead of our load"}
   end
+
+  defp known([]), do: "it has none"
+  defp known(families), do: "known are #{Enum.join(families, ", ")}"
 
   @doc "Asks for the checkpoint of the spec; the answer is another `ready`."
   @spec load(Spec.t()) :: Load.t()
