@@ -1,8 +1,8 @@
 # The model nodes of this peer: one Python process for each entry and count.
 #
 #   name        of the entry; its processes are called name-1, name-2, ...
-#   family      smolvlm2 | amused | ltx_video | toy
-#   checkpoint  a name below python_nodes/koma/checkpoints, a folder, or a hub id
+#   family      smolvlm2 | amused | ltx_video | toy, or one that a package brings (docs/families.md)
+#   checkpoint  "default", a name below python_nodes/koma/checkpoints, a folder, or a hub id
 #   count       how many processes
 #   slots       how many jobs one process runs at the same time, sharing forward passes
 #   threads     of one process on a processor; without it as many as there are cores. One is fastest for

@@ -195,7 +195,7 @@ defmodule Koma.QueueTest do
   test "a promise does not outlive the process to which it was made", %{dir: dir} do
     start_core(dir, models: [toy(%{slots: 1})], queue_limit: 1)
     block()
-    ticket = Koma.Queue.Ticket.new(%{id: "job_x", key: nil, task: "t", params: %{}}, :batch)
+    ticket = Koma.Queue.Ticket.new(%{id: "job_x", key: nil, task: "t", size: 0}, :batch)
     assert Task.await(Task.async(fn -> Koma.Queue.admit("toy", ticket) end)) == :ok
     eventually(fn -> match?({:ok, _job}, submit_as(nil)) end)
   end

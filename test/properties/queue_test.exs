@@ -162,6 +162,16 @@ defmodule Koma.Properties.QueueTest do
       end)
     end
 
+    test "a line stays closed to a key whose promised job has become cheaper by the time it waits" do
+      line = Line.new(limit: 4, budget_ms: 100)
+      {:ok, line} = Line.promise(line, ticket("4", "c"), 34)
+      line = Line.put(line, ticket("3", "c"), 29)
+      line = Enum.reduce(["1", "2"], line, &Line.put(&2, ticket(&1, "a"), 1))
+      line = Line.put(line, ticket("5", "b"), 1)
+      assert Line.closed?(line, "c")
+      assert line |> Line.put(ticket("4", "c"), 1) |> Line.closed?("c")
+    end
+
     test "a line is closed to the keys that have their share of it, to no others" do
       line = Line.new(limit: 4, budget_ms: 1_000)
       refute Line.closed?(line, "greedy")
@@ -225,7 +235,9 @@ defmodule Koma.Properties.QueueTest do
 
   describe "estimated costs" do
     test "are learned: what was measured again and again is what is expected" do
-      work = Cost.work("image.generate", %{"steps" => 12, "width" => 256, "height" => 256})
+      schema = work_of(~w(steps width height))
+      size = Cost.size(schema, %{"steps" => 12, "width" => 256, "height" => 256})
+      work = {"image.generate", size}
       cost = Enum.reduce(1..5, Cost.new(), fn _, cost -> Cost.learn(cost, work, 700) end)
       assert Cost.estimate_ms(cost, work) == 700
       cost = Enum.reduce(1..60, cost, fn _, cost -> Cost.learn(cost, work, 70) end)
@@ -233,11 +245,12 @@ defmodule Koma.Properties.QueueTest do
     end
 
     test "grow with the size for sizes not seen yet, and tasks do not mix" do
-      work = &Cost.work("video.generate", %{"steps" => 10, "frames" => &1})
+      schema = work_of(~w(steps frames))
+      work = &{"video.generate", Cost.size(schema, %{"steps" => 10, "frames" => &1})}
       cost = Cost.learn(Cost.new(), work.(16), 1_000)
       assert Cost.estimate_ms(cost, work.(64)) == 4_000
       assert Cost.estimate_ms(cost, work.(8)) == 500
-      assert Cost.estimate_ms(cost, Cost.work("other", %{})) == 1_000
+      assert Cost.estimate_ms(cost, {"other", 0}) == 1_000
     end
 
     test "stay positive integers whatever is measured" do
@@ -246,10 +259,12 @@ defmodule Koma.Properties.QueueTest do
       holds(type, fn {runs, steps} ->
         cost =
           Enum.reduce(runs, Cost.new(), fn {steps, ms}, cost ->
-            Cost.learn(cost, Cost.work("t", %{"steps" => steps}), ms)
+            Cost.learn(cost, {"t", Cost.size(work_of(~w(steps)), %{"steps" => steps})}, ms)
           end)
 
-        estimate = Cost.estimate_ms(cost, Cost.work("t", %{"steps" => steps}))
+        estimate =
+          Cost.estimate_ms(cost, {"t", Cost.size(work_of(~w(steps)), %{"steps" => steps})})
+
         is_integer(estimate) and estimate >= 1
       end)
     end
@@ -307,7 +322,7 @@ defmodule Koma.Properties.QueueTest do
   defp ticket(id, key, class \\ :interactive)
 
   defp ticket(id, key, class),
-    do: %Ticket{id: id, key: key, class: class, work: Cost.work("t", %{})}
+    do: %Ticket{id: id, key: key, class: class, work: {"t", 0}}
 
   defp run(operations) do
     model = %{promised: %{}, waiting: [], unbidden: 0}
@@ -368,6 +383,8 @@ defmodule Koma.Properties.QueueTest do
       &elem(&1, 0)
     )
   end
+
+  defp work_of(names), do: %{"properties" => Map.new(names, &{&1, %{"x-work" => true}})}
 
   defp class(model, id), do: model.waiting |> List.keyfind(id, 0) |> elem(2)
 

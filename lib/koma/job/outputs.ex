@@ -4,7 +4,7 @@ defmodule Koma.Job.Outputs do
   one of this peer, else first into the store of its peer (`store/2`), from which they are fetched.
   """
 
-  alias Koma.{Each, Error, Shown}
+  alias Koma.{Each, Error}
   alias Koma.Store.Artifacts
 
   @doc """
@@ -36,8 +36,7 @@ defmodule Koma.Job.Outputs do
   end
 
   defp adopt_one(%{name: name}, _dir) do
-    {:error,
-     Error.new("model_failed", "The output #{Shown.text(name)} has neither path nor text")}
+    {:error, Error.new("model_failed", "The output #{inspect(name)} has neither path nor text")}
   end
 
   defp store_one(%{path: path} = output, dir) when is_binary(path) do
@@ -56,8 +55,7 @@ defmodule Koma.Job.Outputs do
 
     if String.starts_with?(expanded, Path.expand(dir) <> "/"),
       do: :ok,
-      else:
-        {:error, Error.new("model_failed", "The output #{Shown.text(path)} lies outside #{dir}")}
+      else: {:error, Error.new("model_failed", "The output #{inspect(path)} lies outside #{dir}")}
   end
 
   defp common(output) do

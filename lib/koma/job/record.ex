@@ -31,6 +31,8 @@ defmodule Koma.Job.Record do
     # Counts the gateways that owned the job, one after another: the fence between them.
     epoch: 1,
     seq: 0,
+    # The size class of `Koma.Queue.Cost`.
+    size: 0,
     params: %{},
     inputs: %{},
     priority: "interactive",
@@ -59,6 +61,7 @@ defmodule Koma.Job.Record do
           peer_losses: non_neg_integer,
           epoch: pos_integer,
           seq: non_neg_integer,
+          size: Koma.Queue.Cost.size(),
           params: map,
           inputs: %{String.t() => String.t()},
           priority: String.t(),

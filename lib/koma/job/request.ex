@@ -6,8 +6,9 @@ defmodule Koma.Job.Request do
   """
 
   alias Koma.Cache.Fingerprint
-  alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema, Shown}
+  alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema}
   alias Koma.Job.Record
+  alias Koma.Queue.Cost
   alias Koma.Store.Artifacts
 
   # 32 bits: what every generator of the model families takes, and exact in JSON.
@@ -48,6 +49,7 @@ defmodule Koma.Job.Request do
          {:ok, params} <- Schema.check(spec.params, request["params"]),
          :ok <- inputs(request["inputs"], spec.inputs, caller.key) do
       record = record(request, family, seeded(params, spec.params), caller)
+      record = %{record | size: Cost.size(spec.params, params)}
       {:ok, if(shared?(request, params, spec), do: identify(record, params), else: record)}
     end
   end
@@ -124,15 +126,12 @@ defmodule Koma.Job.Request do
       name ->
         known = Map.keys(specs)
         field = "inputs.#{name}"
-        message = "There is no input #{Shown.text(name)}; #{known_words(known)}"
+        message = "There is no input #{inspect(name)}; known are: #{Enum.join(known, ", ")}"
 
         {:error,
          Error.new("unknown_field", message, field: field, value: given[name], bound: known)}
     end
   end
-
-  defp known_words([]), do: "this task takes none"
-  defp known_words(known), do: "known are: #{Enum.join(known, ", ")}"
 
   defp required(given, specs) do
     case Enum.find(specs, fn {name, spec} -> spec.required and not is_map_key(given, name) end) do
@@ -141,7 +140,7 @@ defmodule Koma.Job.Request do
 
       {name, _spec} ->
         {:error,
-         Error.new("missing_field", "The input #{Shown.text(name)} is required",
+         Error.new("missing_field", "The input #{inspect(name)} is required",
            field: "inputs.#{name}"
          )}
     end

@@ -16,7 +16,7 @@ defmodule Koma.Job.Server do
   alias Koma.{Error, Options, Queue, Scheduler, Store, Telemetry}
   alias Koma.Job.{Attempt, Audience, Cached, Event, Followers, Members, Outputs, Preview}
   alias Koma.Job.{Processes, Record, Retry, Story}
-  alias Koma.Queue.{Cost, Ticket}
+  alias Koma.Queue.Ticket
   alias Koma.Scheduler.Lease
   alias Koma.Wire.Messages
 
@@ -382,8 +382,7 @@ defmodule Koma.Job.Server do
   # --- ending: one path for every way to end
 
   defp completed(%{record: record} = state, done, outputs) do
-    work = Cost.work(record.task, record.params)
-    Queue.measured(record.model, work, now() - state.started_at)
+    Queue.measured(record.model, {record.task, record.size}, now() - state.started_at)
 
     data = %{
       "outputs" => outputs,

@@ -8,13 +8,17 @@ defmodule Koma.ModelNode.Catalogue do
   """
   use GenServer
 
-  alias Koma.{Cluster, Error, Schema, Shown}
+  alias Koma.{Cluster, Error, Schema}
   alias Koma.ModelNode.{Order, Spec}
   alias Koma.Wire.Messages.{Ready, Stats}
 
   @table __MODULE__
   # A model node that failed this often in a row is down, not restarting.
   @hopeful_failures 5
+
+  @doc "So many failures in a row that nobody waits for the model node any more."
+  @spec hopeless() :: pos_integer
+  def hopeless, do: @hopeful_failures
 
   defmodule Row do
     @moduledoc """
@@ -244,16 +248,13 @@ defmodule Koma.ModelNode.Catalogue do
   end
 
   defp unknown_task(task, known, hint) do
-    message = "There is no task #{Shown.text(task)}; #{hint}"
+    message = "There is no task #{inspect(task, printable_limit: 100)}; #{hint}"
     {:error, Error.new("unknown_task", message, field: "task", value: task, bound: known)}
   end
 
   defp unknown_model(model, task, serving) do
     families = Enum.map(serving, &hd/1)
-
-    message =
-      "No model #{Shown.text(model)} serves #{task}; these do: #{Enum.join(families, ", ")}"
-
+    message = "No model #{inspect(model)} serves #{task}; these do: #{Enum.join(families, ", ")}"
     {:error, Error.new("unknown_model", message, field: "model", value: model, bound: families)}
   end
 

@@ -5,14 +5,21 @@ defmodule Koma.ModelNode.Handshake do
   alias Koma.Wire.Messages
   alias Koma.Wire.Messages.{Hello, Load, Ready}
 
+  alias Koma.Schema
+
   @type refusal :: {:refuse, code :: String.t(), reason :: String.t()}
+  @typedoc "Starting the process again would not help."
+  @type hopeless :: {:give_up, code :: String.t(), reason :: String.t()}
 
   @doc "What the gateway says first."
   @spec hello(Spec.t()) :: Hello.t()
   def hello(%Spec{name: name}), do: %Hello{protocol: Messages.protocol(), node: name}
 
-  @doc "Answers the first `ready`: it must speak our version and know the family."
-  @spec greeted(Ready.t(), Spec.t()) :: {:load, Load.t()} | refusal
+  @doc """
+  Answers the first `ready`: the process must speak our version, and the family must be installed
+  there.
+  """
+  @spec greeted(Ready.t(), Spec.t()) :: {:load, Load.t()} | refusal | hopeless
   def greeted(%Ready{protocol: protocol} = ready, %Spec{} = spec) do
     cond do
       protocol != (ours = Messages.protocol()) ->
@@ -20,11 +27,21 @@ defmodule Koma.ModelNode.Handshake do
          "the model node speaks version #{protocol} of the protocol, the gateway #{ours}"}
 
       spec.family not in ready.families ->
-        {:refuse, "load_failed", "no family #{inspect(spec.family)}; #{known(ready.families)}"}
+        {:give_up, "load_failed", not_installed(spec.family, ready.families)}
 
       true ->
         {:load, load(spec)}
     end
+  end
+
+  defp not_installed(family, installed) do
+    hint =
+      case Schema.nearest(family, installed) do
+        nil -> "a package that brings it must be installed with pip (docs/families.md)"
+        nearest -> "did you mean #{nearest}?"
+      end
+
+    "no family #{inspect(family)} is installed, only #{Enum.join(installed, ", ")}; #{hint}"
   end
 
   @doc "Checks the second `ready`: it must be the answer to our `load`."
@@ -36,9 +53,6 @@ defmodule Koma.ModelNode.Handshake do
         {:refuse, "protocol_error",
          "ready for #{inspect(id)} and #{inspect(family)} instead of our load"}
   end
-
-  defp known([]), do: "it has none"
-  defp known(families), do: "known are #{Enum.join(families, ", ")}"
 
   @doc "Asks for the checkpoint of the spec; the answer is another `ready`."
   @spec load(Spec.t()) :: Load.t()

@@ -23,12 +23,19 @@ defmodule Koma.ModelNode.Report do
     Telemetry.execute([:koma, :model_node, :up], %{load_ms: load_ms}, about(spec))
   end
 
-  @doc "Its process is gone; it is started again after a pause. `jobs` are those it worked on."
-  @spec down(Spec.t(), Error.t(), pause_ms :: non_neg_integer, jobs :: [String.t()]) :: :ok
+  @doc """
+  Its process is gone; it is started again after a pause, or `:never` but by an operator. `jobs` are
+  those it worked on.
+  """
+  @spec down(Spec.t(), Error.t(), pause_ms :: non_neg_integer | :never, jobs :: [String.t()]) ::
+          :ok
   def down(%Spec{} = spec, %Error{} = error, pause_ms, jobs) do
-    Logger.error(
-      "#{spec.name} is gone: #{error.message} (#{error.code}); again in #{pause_ms} ms"
-    )
+    again =
+      if pause_ms == :never,
+        do: "it is not started again before an operator restarts it",
+        else: "again in #{pause_ms} ms"
+
+    Logger.error("#{spec.name} is gone: #{error.message} (#{error.code}); #{again}")
 
     metadata = Map.merge(about(spec), %{code: error.code, reason: error.message})
     Telemetry.execute([:koma, :model_node, :down], %{jobs: length(jobs)}, metadata)

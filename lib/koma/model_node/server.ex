@@ -51,6 +51,7 @@ defmodule Koma.ModelNode.Server do
     failures: 0,
     served: false,
     flushing: false,
+    hopeless: false,
     pending: Pending.new()
   ]
 
@@ -171,7 +172,8 @@ defmodule Koma.ModelNode.Server do
   defp start_process(state) do
     process = OsProcess.start(state.spec, state.options)
     state = %{state | process: process, started_at: now(), ready_at: nil, stats: nil}
-    state = %{state | doom: nil, served: false, flushing: false, next_spec: state.spec}
+    state = %{state | doom: nil, served: false, flushing: false, hopeless: false}
+    state = %{state | next_spec: state.spec}
 
     state
     |> phase(:hello)
@@ -244,6 +246,9 @@ defmodule Koma.ModelNode.Server do
 
       {:refuse, code, reason} ->
         kill(state, code, reason)
+
+      {:give_up, code, reason} ->
+        kill(%{state | hopeless: true}, code, reason)
     end
   end
 
@@ -408,7 +413,9 @@ defmodule Koma.ModelNode.Server do
     # An order that was under way has failed with it, and a drain goes on.
     order = if state.order == :drain, do: :drain
     state = %{state | last_error: last_error(state, error), order: order}
-    state |> phase(:waiting) |> timer(pause, :restart)
+    state = phase(state, :waiting)
+    # Only an operator's restart helps what is hopeless.
+    if pause == :never, do: %{state | timer: nil}, else: timer(state, pause, :restart)
   end
 
   defp last_error(%{order: :restart, last_error: earlier}, _ordered), do: earlier
@@ -416,6 +423,8 @@ defmodule Koma.ModelNode.Server do
 
   # Of a death that was ordered the model node need not recover.
   defp pause(%{order: :restart}), do: {0, 0}
+
+  defp pause(%{hopeless: true}), do: {Catalogue.hopeless(), :never}
 
   defp pause(state) do
     failures = if recovered?(state), do: 1, else: state.failures + 1

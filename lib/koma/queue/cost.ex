@@ -4,14 +4,13 @@ defmodule Koma.Queue.Cost do
   jobs that ran; pure.
 
   The *work* of a job is its task and a size class: the binary logarithm, rounded, of the product
-  of those parameters that tell how much there is to compute (#{Enum.join(~w(steps frames width height n max_new_tokens max_frames), ", ")}).
-  Jobs of one size class are at most a factor of two apart. The estimate is the running mean of
+  of those parameters that tell how much there is to compute. The family marks them in its schema
+  with `"x-work": true`. Jobs of one size class are at most a factor of two apart. The estimate is the running mean of
   what the jobs of the same work took, newer ones weighing more; for a size class not seen yet,
   that of the nearest one of the task, scaled by the difference in size; before anything ran,
   one second.
   """
 
-  @sizes ~w(steps frames width height n max_new_tokens max_frames)
   @first_ms 1_000.0
   # Of a new measurement; the first ones weigh more, so that the mean is soon right.
   @least_weight 0.1
@@ -26,13 +25,23 @@ defmodule Koma.Queue.Cost do
   @spec new() :: t
   def new, do: %__MODULE__{}
 
-  @doc "The work of a task with these parameters."
-  @spec work(task :: String.t(), params :: map) :: work
-  def work(task, params) do
-    product =
-      for name <- @sizes, is_number(n = params[name]), n > 1, reduce: 1, do: (all -> all * n)
+  @doc """
+  The size class of a job with these parameters, by the schema that its family declared. Numbers of 1
+  and less make no work of their own.
 
-    {task, product |> :math.log2() |> round()}
+      iex> schema = %{"properties" => %{"steps" => %{"x-work" => true}, "seed" => %{}}}
+      iex> Koma.Queue.Cost.size(schema, %{"steps" => 16, "seed" => 99})
+      4
+  """
+  @spec size(schema :: map, params :: map) :: size
+  def size(schema, params) do
+    product =
+      for {name, %{"x-work" => true}} <- Map.get(schema, "properties", %{}),
+          is_number(n = params[name]) and n > 1,
+          reduce: 1,
+          do: (all -> all * n)
+
+    product |> :math.log2() |> round()
   end
 
   @doc "A job of this work held its slot for so long."

@@ -135,10 +135,14 @@ defmodule Koma.Queue.Line do
     Enum.reduce(line.held, {0, 0}, fn {_key, held}, sum -> add(held, sum) end)
   end
 
-  @doc "Puts a job behind the others of its flow, in the promised place if there is one."
+  @doc """
+  Puts a job behind the others of its flow, in the promised place if there is one. It then counts with
+  the cost that was promised: else an estimate that has fallen since would open a line that is closed.
+  """
   @spec put(t, Ticket.t(), pos_integer) :: t
   def put(%__MODULE__{places: places} = line, %Ticket{id: id} = ticket, cost)
       when not is_map_key(places, id) do
+    {_key, cost} = Map.get(line.promised, id, {ticket.key, cost})
     line = line |> break_promise(id) |> hold(ticket.key, cost)
     flow = flow(ticket)
     place = %{flow: flow, number: line.next, key: ticket.key, cost: cost}

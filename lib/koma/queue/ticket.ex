@@ -21,14 +21,14 @@ defmodule Koma.Queue.Ticket do
           required(:id) => id,
           required(:key) => key,
           required(:task) => String.t(),
-          required(:params) => map,
+          required(:size) => Cost.size(),
           optional(atom) => term
         }
   @type t :: %__MODULE__{id: id, key: key, class: class, work: Cost.work()}
 
-  @doc "The ticket of a job, given as a map with its `id`, `key`, `task` and `params`."
+  @doc "The ticket of a job, given as a map with its `id`, `key`, `task` and `size`."
   @spec new(job, class) :: t
-  def new(%{id: id, key: key, task: task, params: params}, class) do
-    %__MODULE__{id: id, key: key, class: class, work: Cost.work(task, params)}
+  def new(%{id: id, key: key, task: task, size: size}, class) do
+    %__MODULE__{id: id, key: key, class: class, work: {task, size}}
   end
 end

@@ -24,11 +24,14 @@ defmodule Koma.ModelNode.PureTest do
 
     assert {:refuse, "protocol_mismatch", _} =
              Handshake.greeted(%{ready() | protocol: 2}, @spec_toy)
+  end
 
-    assert {:refuse, "load_failed", reason} =
-             Handshake.greeted(%{ready() | families: ["amused"]}, @spec_toy)
-
-    assert reason =~ "known are amused"
+  test "a family that is not installed is told with those that are, the nearest one, and how to install" do
+    greeted = fn families -> Handshake.greeted(%{ready() | families: families}, @spec_toy) end
+    assert {:give_up, "load_failed", reason} = greeted.(["amused", "toys"])
+    assert reason =~ ~s(no family "toy" is installed, only amused, toys; did you mean toys?)
+    assert {:give_up, "load_failed", reason} = greeted.(["amused"])
+    assert reason =~ "must be installed with pip"
   end
 
   test "a model node hangs when pongs stay out, or an operation is silent for too long; not before" do

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit, labelled
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, WORK, Parameters, Range, fit, labelled
 
 
 class ImageParams(Parameters):
@@ -19,7 +19,11 @@ class ImageParams(Parameters):
         json_schema_extra=ADVANCED,
     )
     steps: int = Field(
-        12, ge=1, le=64, description="Forward passes; each one fixes more of the image's tokens."
+        12,
+        ge=1,
+        le=64,
+        description="Forward passes; each one fixes more of the image's tokens.",
+        json_schema_extra=WORK,
     )
     guidance_scale: float = Field(
         10.0,
@@ -35,8 +39,8 @@ class ImageParams(Parameters):
         description="Randomness of the order in which tokens are fixed; it falls to 0 at the end.",
         json_schema_extra=ADVANCED,
     )
-    width: int = Field(256, description="Width in pixels.")
-    height: int = Field(256, description="Height in pixels.")
+    width: int = Field(256, description="Width in pixels.", json_schema_extra=WORK)
+    height: int = Field(256, description="Height in pixels.", json_schema_extra=WORK)
     seed: int | None = Field(
         None,
         ge=0,
@@ -44,7 +48,9 @@ class ImageParams(Parameters):
         description="Same seed, same image. Image k of a job has the seed of the job plus k - 1.",
         json_schema_extra=ADVANCED,
     )
-    n: int = Field(1, ge=1, le=8, description="Number of images.", json_schema_extra=labelled("Images"))
+    n: int = Field(
+        1, ge=1, le=8, description="Number of images.", json_schema_extra=WORK | labelled("Images")
+    )
 
 
 def image_params(native: int, multiple: int, manifest: Manifest) -> type[Parameters]:

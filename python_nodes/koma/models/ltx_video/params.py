@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, Parameters, Range, fit, labelled
+from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, WORK, Parameters, Range, fit, labelled
 
 MAX_SIDE = 1280
 MAX_FRAMES = 257
@@ -24,9 +24,11 @@ class VideoParams(Parameters):
         description="What it should not show; used when guidance_scale is above 1.",
         json_schema_extra=ADVANCED,
     )
-    frames: int = Field(161, description="Number of frames: whole latent frames and the first one.")
-    width: int = Field(704, description="Width in pixels.")
-    height: int = Field(512, description="Height in pixels.")
+    frames: int = Field(
+        161, description="Number of frames: whole latent frames and the first one.", json_schema_extra=WORK
+    )
+    width: int = Field(704, description="Width in pixels.", json_schema_extra=WORK)
+    height: int = Field(512, description="Height in pixels.", json_schema_extra=WORK)
     fps: int = Field(
         25,
         ge=1,
@@ -34,7 +36,9 @@ class VideoParams(Parameters):
         description="Frames a second, of the motion and of the file.",
         json_schema_extra=ADVANCED | labelled("Frames per second"),
     )
-    steps: int = Field(50, ge=1, le=100, description="Forward passes from noise to video.")
+    steps: int = Field(
+        50, ge=1, le=100, description="Forward passes from noise to video.", json_schema_extra=WORK
+    )
     guidance_scale: float = Field(
         3.0,
         ge=0,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from koma.models.parameters import ADVANCED, MAX_SEED, Parameters
+from koma.models.parameters import ADVANCED, MAX_SEED, WORK, Parameters
 
 Fault = Literal[
     "none",
@@ -28,7 +28,7 @@ Fault = Literal[
 class ToyParams(Parameters):
     """What a toy job does, and how it shall go wrong."""
 
-    steps: int = Field(4, ge=1, le=10_000, description="Forward passes.")
+    steps: int = Field(4, ge=1, le=10_000, description="Forward passes.", json_schema_extra=WORK)
     step_ms: int = Field(
         0, ge=0, le=60_000, description="Time of one forward pass; equal times share passes."
     )
