@@ -1,7 +1,9 @@
 defmodule Koma.Faults.RestartTest do
   use Koma.CoreCase, async: false
 
+  alias Koma.Job.Record
   alias Koma.{OtherBeam, Store}
+  alias Koma.Store.Journal
 
   test "after a stop, queued and running jobs go on and finished ones are readable", %{dir: dir} do
     start_core(dir)
@@ -53,6 +55,17 @@ defmodule Koma.Faults.RestartTest do
     end
 
     for id <- ids, do: assert(%{type: "expired"} = List.last(await_end(id)))
+  end
+
+  test "a deadline is not put off by a clock that was set back between two starts", %{dir: dir} do
+    journal = Path.join(dir, "jobs/journal")
+    File.mkdir_p!(Path.dirname(journal))
+    in_two_hours = System.system_time(:millisecond) + 7_200_000
+
+    record = %Record{id: "job_late", task: "toy.run", model: "toy", created_at: in_two_hours}
+    File.write!(journal, Journal.encode({:accepted, %{record | deadline_ms: 500}}))
+    start_core(dir, models: [])
+    assert %{type: "expired"} = List.last(await_end("job_late"))
   end
 
   test "a job that lost two model nodes still runs alone after a restart", %{dir: dir} do

@@ -175,7 +175,8 @@ defmodule Koma.Job.Members do
 
   defp start_deadline(%Record{id: id, deadline_ms: deadline_ms, created_at: created_at}) do
     left = created_at + deadline_ms - System.system_time(:millisecond)
-    _timer = Process.send_after(self(), {:deadline, id}, max(left, 0))
+    # Where the clock was set back since, nobody waits longer than they said.
+    _timer = Process.send_after(self(), {:deadline, id}, left |> max(0) |> min(deadline_ms))
     :ok
   end
 end

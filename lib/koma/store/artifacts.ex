@@ -243,9 +243,8 @@ defmodule Koma.Store.Artifacts do
   defp renew_if_there(id),
     do: if(File.exists?(path(id), [:raw]), do: Grace.renew(id), else: :gone)
 
-  # Touched, as a model node may have written its file long ago.
   defp name(from, to, media_type) do
-    with :ok <- File.touch(from),
+    with :ok <- Grace.begin(from),
          :ok <- name_type(from <> ".type", to <> ".type", media_type),
          :ok <- rename(from, to),
          do: Folder.sync(Path.dirname(to))

@@ -64,7 +64,7 @@ defmodule Koma.Store.Collector do
 
     jobs = with_all(0, &forget(&1, options, Map.new(stored)))
     deleted = with_all(%{files: 0, bytes: 0}, &sweep(&1, stored, options.grace_ms))
-    Artifacts.sweep_types(since(options.grace_ms))
+    Artifacts.sweep_types(Grace.since(options.grace_ms))
     collected = Map.put(deleted, :jobs, jobs)
     Telemetry.execute([:koma, :store, :collected], collected, %{})
     collected
@@ -102,7 +102,7 @@ defmodule Koma.Store.Collector do
 
   defp sweep(records, stored, grace_ms) do
     needed = records |> Enum.flat_map(&Record.artifacts/1) |> MapSet.new()
-    since = since(grace_ms)
+    since = Grace.since(grace_ms)
 
     for {id, bytes} <- stored,
         not MapSet.member?(needed, id),
@@ -111,9 +111,6 @@ defmodule Koma.Store.Collector do
       %{files: files, bytes: sum} -> %{files: files + 1, bytes: sum + bytes}
     end
   end
-
-  # File times have whole seconds: one more, so that a grace period is never cut short.
-  defp since(grace_ms), do: System.system_time(:second) - div(grace_ms + 999, 1000)
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -3,12 +3,26 @@ defmodule Koma.Store.Grace do
   What keeps an artifact that no job names from being collected: somebody stored it or asked for
   it a short while ago, which is told by the modification time of its file.
 
+  **One clock.** These times are written and compared by the clock of the BEAM, which does not jump while it runs, however the clock
+  of the operating system is set. A time that lies in the future, as that clock was ahead before a
+  restart, becomes the present at the next pass, so that it ends at all.
+
   Renewing and deleting both happen in this process, one after the other, so a file that was just
   promised to somebody is never deleted.
   """
   use GenServer
+  require Record
 
   alias Koma.Store.{Artifacts, Owners}
+
+  # Clocks that are set a little have no say.
+  @ahead_s 60
+
+  Record.defrecordp(
+    :info,
+    :file_info,
+    Record.extract(:file_info, from_lib: "kernel/include/file.hrl")
+  )
 
   @doc "Starts it."
   @spec start_link(term) :: GenServer.on_start()
@@ -27,6 +41,25 @@ defmodule Koma.Store.Grace do
   @spec collect(String.t(), integer) :: :deleted | :kept
   def collect(id, since), do: GenServer.call(__MODULE__, {:collect, id, since}, :infinity)
 
+  @doc "Gives a file that is about to be stored the present time; model nodes may have written it long ago."
+  @spec begin(Path.t()) :: :ok | {:error, :file.posix()}
+  def begin(path) do
+    now = now()
+    :file.write_file_info(path, info(atime: now, mtime: now), [:raw, time: :posix])
+  end
+
+  @doc """
+  Before which time (s since 1970) a file was last asked for whose grace period is over. What lies beside the
+  artifacts has the times of the operating system: where both clocks differ, the one that is behind counts.
+  """
+  @spec since(grace_ms :: non_neg_integer, clocks :: [integer]) :: integer
+  def since(grace_ms, clocks \\ [now(), System.os_time(:second)]) do
+    # File times have whole seconds: one more, so that a grace period is never cut short.
+    Enum.min(clocks) - div(grace_ms + 999, 1000)
+  end
+
+  defp now, do: System.system_time(:second)
+
   @impl GenServer
   def init(nil) do
     Owners.open_uploads()
@@ -34,7 +67,9 @@ defmodule Koma.Store.Grace do
   end
 
   @impl GenServer
-  def handle_call({:renew, id}, _from, nil), do: {:reply, touch(Artifacts.path(id)), nil}
+  def handle_call({:renew, id}, _from, nil) do
+    {:reply, if(begin(Artifacts.path(id)) == :ok, do: :ok, else: :gone), nil}
+  end
 
   def handle_call({:own, artifact, key}, _from, nil) do
     {:reply, Owners.add(artifact, key), nil}
@@ -56,14 +91,14 @@ defmodule Koma.Store.Grace do
   end
 
   defp older?(path, since) do
-    match?({:ok, %File.Stat{mtime: mtime}} when mtime < since, File.stat(path, time: :posix))
+    case File.stat(path, time: :posix) do
+      {:ok, %File.Stat{mtime: mtime}} -> bound(path, mtime) < since
+      {:error, _gone} -> false
+    end
   end
 
-  # Unlike File.touch/1 this makes no file where there is none.
-  defp touch(path) do
-    case :file.change_time(path, :calendar.local_time()) do
-      :ok -> :ok
-      {:error, _reason} -> :gone
-    end
+  defp bound(path, mtime) do
+    if mtime > now() + @ahead_s, do: begin(path)
+    mtime
   end
 end

@@ -1,7 +1,7 @@
 defmodule Koma.Store.CollectorTest do
   use Koma.CoreCase, async: false
 
-  alias Koma.Store.{Artifacts, Collector, Jobs}
+  alias Koma.Store.{Artifacts, Collector, Grace, Jobs}
 
   @file_output %{"output_bytes" => 50_000}
 
@@ -89,6 +89,52 @@ defmodule Koma.Store.CollectorTest do
     kept = for record <- Jobs.list(fn _ -> true end), do: record.id
     assert length(kept) == 2
     for id <- kept, do: assert({:ok, _artifact} = Artifacts.fetch(output(id)))
+  end
+
+  test "what was stored or asked for has the time of the BEAM's clock, by which the collector counts",
+       %{
+         dir: dir
+       } do
+    before = System.system_time(:second)
+    asked = store("asked") |> age()
+    {:ok, _artifact} = Artifacts.renew(asked, nil)
+    written = Path.join(dir, "work/written")
+    File.write!(written, "written")
+    File.touch!(written, before - 2 * 24 * 3600)
+    sha256 = :sha256 |> :crypto.hash("written") |> Base.encode16(case: :lower)
+    {:ok, adopted} = Artifacts.adopt(written, "text/plain", sha256)
+
+    times =
+      for id <- [store("new"), asked, adopted.id],
+          do: File.stat!(Artifacts.path(id), time: :posix).mtime
+
+    assert Enum.all?(times, &(&1 in before..System.system_time(:second)))
+  end
+
+  test "the clock of the operating system may be set back or forward: nothing young is collected" do
+    two_hours = 2 * 3600
+    hour_ms = 3_600_000
+
+    # The BEAM's clock goes on as it was; files that others wrote have the other one's time.
+    for {beam, system} <- [{10_000, 10_000 - two_hours}, {10_000, 10_000 + two_hours}] do
+      since = Grace.since(hour_ms, [beam, system])
+      assert Enum.all?([beam, system], &(&1 >= since))
+    end
+
+    assert Grace.since(hour_ms, [10_000, 10_000]) == 10_000 - 3600
+  end
+
+  test "a file from the future, as the clock was set back and the server started again, stays for a grace period from now" do
+    id = store("from the future")
+
+    for ahead <- [2 * 3600, 10 * 365 * 24 * 3600] do
+      File.touch!(Artifacts.path(id), System.system_time(:second) + ahead)
+      assert %{files: 0} = Collector.collect()
+      assert File.stat!(Artifacts.path(id), time: :posix).mtime <= System.system_time(:second)
+    end
+
+    age(id)
+    assert %{files: 1} = Collector.collect()
   end
 
   @tag options: [collect_ms: 50, grace_ms: 0]
