@@ -13,8 +13,7 @@ defmodule Koma.MixProject do
       app: :koma,
       version: "0.1.0",
       elixir: "~> 1.14",
-      # A server that gave up ends, so that whoever watches it starts it again. Tests run no application.
-      start_permanent: Mix.env() != :test,
+      start_permanent: Mix.env() == :prod,
       elixirc_paths: elixirc_paths(Mix.env()),
       # Newer versions of Mix would drop the vendored applications from the code path.
       prune_code_paths: false,

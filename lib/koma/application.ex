@@ -2,15 +2,37 @@ defmodule Koma.Application do
   @moduledoc false
   # Starts the gateway from the application's environment. With `start: false` (tests, tools that
   # only need the modules) nothing runs.
+  #
+  # Once its supervisor has given up, nothing here would ever serve again. So the BEAM ends then, with
+  # a status by which whoever watches it knows that it is to be started again.
   use Application
+
+  require Logger
 
   @impl Application
   def start(_type, _arguments) do
     {start?, environment} = :koma |> Application.get_all_env() |> Keyword.pop(:start, true)
 
-    if start?,
-      do: environment |> Keyword.drop([:included_applications]) |> Koma.Options.new!() |> start(),
-      else: Supervisor.start_link([], strategy: :one_for_one)
+    environment = Keyword.drop(environment, [:included_applications])
+
+    started =
+      if start?,
+        do: environment |> Koma.Options.new!() |> start(),
+        else: Supervisor.start_link([], strategy: :one_for_one)
+
+    with {:ok, supervisor} <- started, do: {:ok, supervisor, supervisor}
+  end
+
+  # Before an orderly stop the supervisor still lives.
+  @impl Application
+  def prep_stop(supervisor), do: if(Process.alive?(supervisor), do: :asked_to, else: :gave_up)
+
+  @impl Application
+  def stop(:asked_to), do: :ok
+
+  def stop(:gave_up) do
+    Logger.critical("Koma gives up, as its parts crash again and again; the server ends now")
+    System.stop(1)
   end
 
   # An operator reads this: no report of a crash around it.

@@ -177,12 +177,10 @@ def spawn(
 
     It ends with this process, unless it shall ``outlive`` it.
     """
-    # A dump of all memory holds what clients sent, and while it is written nobody starts the server again.
-    no_dump = {"ERL_CRASH_DUMP_SECONDS": "0"}
     return subprocess.Popen(
         command(folder),
         cwd=folder,
-        env={**no_dump, **_flags(folder), **os.environ, **environment},
+        env={**_flags(folder), **os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
