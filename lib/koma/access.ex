@@ -13,6 +13,7 @@ defmodule Koma.Access do
 
   alias Koma.Access.{Holds, Key, Keys, Limits, Policy, Refusal, Usage}
   alias Koma.{Caller, Error, Options, Queue, Secret, Telemetry}
+  alias Koma.Pipeline.Sizes
   alias Koma.Store.Owners
 
   @unlimited Enum.reduce(Limits.documented(), %Limits{}, fn {name, _default, _unit, _meaning},
@@ -141,19 +142,57 @@ defmodule Koma.Access do
 
   def receive_bytes(%Caller{key: key}, bytes) do
     %Limits{stored_bytes: stored} = limits(key)
-    room = stored && max(stored - Owners.bytes(key), 0)
+    room = stored && max(stored - stored_bytes(key), 0)
 
     with :ok <- spend(key, :bytes_per_day, bytes),
          :full <- Usage.take(self(), key, :stored_bytes, bytes, room) do
       :ok = Usage.refund(key, :bytes_per_day, bytes)
-      refuse(Refusal.full(stored, Options.get().grace_ms))
+      refuse_bytes(stored)
     end
   end
 
-  @doc "One of the jobs that a key may have accepted in a day; `quota_exceeded` without one."
+  @doc """
+  What takes so many bytes is about to be stored for a key, e.g. the outputs of a job;
+  `quota_exceeded` where the key has no room for it.
+  """
+  @spec check_room(key :: String.t() | nil, bytes :: non_neg_integer) :: :ok | {:error, Error.t()}
+  def check_room(key, bytes) do
+    case limits(key).stored_bytes do
+      nil -> :ok
+      limit -> if stored_bytes(key) + bytes <= limit, do: :ok, else: refuse_bytes(limit)
+    end
+  end
+
+  @doc """
+  Whether a key may have one more pipeline: as many that have not ended as jobs, and within the
+  bytes that it may store. `admit` takes the place, given how many there may be of both.
+  """
+  @spec admit_pipeline(
+          key :: String.t() | nil,
+          (Limits.limit(), Limits.limit() ->
+             :ok | :too_many | :full)
+        ) ::
+          :ok | {:error, Error.t()}
+  def admit_pipeline(key, admit) do
+    %Limits{jobs: jobs, stored_bytes: stored} = limits(key)
+
+    case admit.(jobs, stored && stored - Owners.bytes(key) - Owners.produced(key)) do
+      :ok -> :ok
+      :too_many -> refuse(Refusal.too_many(:pipelines, jobs))
+      :full -> refuse_bytes(stored)
+    end
+  end
+
+  defp stored_bytes(key), do: Owners.bytes(key) + Owners.produced(key) + Sizes.bytes(key)
+  defp refuse_bytes(limit), do: refuse(Refusal.full(limit, Options.get().grace_ms))
+
+  @doc """
+  One of the jobs that a key may have accepted in a day; `quota_exceeded` without one, or without
+  room for anything that it makes.
+  """
   @spec count_job(key :: String.t() | nil) :: :ok | {:error, Error.t()}
   def count_job(nil), do: :ok
-  def count_job(key), do: spend(key, :jobs_per_day, 1)
+  def count_job(key), do: with(:ok <- check_room(key, 1), do: spend(key, :jobs_per_day, 1))
 
   @doc "That job was not accepted after all."
   @spec discount_job(key :: String.t() | nil) :: :ok

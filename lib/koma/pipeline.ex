@@ -3,19 +3,32 @@ defmodule Koma.Pipeline do
   Pipelines: small graphs of jobs. Live ones have a process; finished ones are read from disk.
   """
 
-  alias Koma.{Caller, Cluster, Error, Follower}
+  alias Koma.{Access, Caller, Cluster, Error, Follower}
   alias Koma.Job.Event
   alias Koma.ModelNode.Catalogue
-  alias Koma.Pipeline.{Files, Followers, Graph, Record, Server}
+  alias Koma.Pipeline.{Files, Followers, Graph, Record, Server, Sizes}
 
   @doc "Checks, stores and starts a pipeline: when this returns `{:ok, pipeline}` it will be answered."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def submit(request, %Caller{key: key} = caller) do
     with {:ok, graph} <- Graph.new(request, tasks()),
          record = Record.new(Files.new_id(), key, graph),
-         :ok <- Files.accept(record) do
+         :ok <- Access.admit_pipeline(key, &admit(record, &1, &2)),
+         :ok <- store(record) do
       :ok = Koma.Pipeline.Supervisor.start(record.id, caller.process || self())
       {:ok, live(record.id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
+    end
+  end
+
+  # Before it is stored, and by what it will take there.
+  defp admit(record, max_live, max_bytes) do
+    Sizes.admit(record.id, record.key, Files.bytes(record), max_live, max_bytes)
+  end
+
+  defp store(record) do
+    with {:error, error} <- Files.accept(record) do
+      Sizes.forget(record.id)
+      {:error, error}
     end
   end
 

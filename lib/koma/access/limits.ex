@@ -8,10 +8,11 @@ defmodule Koma.Access.Limits do
   @limits [
     {:rate, 50, nil, "requests a second: HTTP requests, handshakes, joins and pushes"},
     {:burst, 100, nil, "requests at once after a pause"},
-    {:jobs, 256, nil, "jobs that have not ended, waiting or running"},
+    {:jobs, 256, nil, "jobs that have not ended, waiting or running; and as many pipelines"},
     {:jobs_per_day, nil, nil, "jobs accepted in a day (UTC)"},
     {:bytes_per_day, nil, :bytes, "bytes uploaded in a day (UTC)"},
-    {:stored_bytes, nil, :bytes, "bytes of uploads that are stored or on their way"},
+    {:stored_bytes, nil, :bytes,
+     "bytes of uploads, results and pipelines that are stored or on their way"},
     {:uploads, 16, nil, "uploads at the same time"},
     {:sockets, 100, nil, "open WebSockets and event streams"},
     {:topics, 2_000, nil, "joined topics, of all sockets together"}

@@ -21,7 +21,12 @@ defmodule Koma.Access.Refusal do
   end
 
   @doc "More than `limit` at the same time."
-  @spec too_many(:sockets | :topics | :uploads | :jobs, pos_integer) :: Error.t()
+  @spec too_many(:sockets | :topics | :uploads | :jobs | :pipelines, pos_integer) :: Error.t()
+  def too_many(:pipelines, limit) do
+    message = "This API key may have #{limit} pipelines that have not ended at the same time."
+    Error.new("limit_reached", message, field: "jobs", bound: limit, retry_after_ms: @again_ms)
+  end
+
   def too_many(name, limit) do
     message = "This API key may have #{limit} #{@things[name]} at the same time."
     details = [field: Atom.to_string(name), bound: limit, retry_after_ms: @again_ms]
@@ -37,10 +42,10 @@ defmodule Koma.Access.Refusal do
     Error.new("quota_exceeded", message, details)
   end
 
-  @doc "Uploads would take more than `limit` bytes of the disk; unused ones go after `grace_ms`."
+  @doc "What the key has stored would take more than `limit` bytes; unused uploads go after `grace_ms`."
   @spec full(pos_integer, grace_ms :: non_neg_integer) :: Error.t()
   def full(limit, grace_ms) do
-    message = "This API key may store #{limit} bytes of uploads."
+    message = "This API key may store #{limit} bytes: uploads, results and pipelines."
     details = [field: "stored_bytes", bound: limit, retry_after_ms: grace_ms]
     Error.new("quota_exceeded", message, details)
   end

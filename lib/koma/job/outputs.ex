@@ -14,6 +14,23 @@ defmodule Koma.Job.Outputs do
   @spec adopt([map], Path.t()) :: {:ok, [map]} | {:error, Error.t()}
   def adopt(outputs, dir), do: Each.map(outputs, &adopt_one(&1, dir))
 
+  @doc "How many bytes outputs take that are to be adopted."
+  @spec bytes([map]) :: non_neg_integer
+  def bytes(outputs), do: outputs |> Enum.map(&size/1) |> Enum.sum()
+
+  defp size(%{artifact: %{bytes: bytes}}), do: bytes
+  defp size(%{path: nil, text: text}) when is_binary(text), do: byte_size(text)
+
+  # What is no file is refused when it is adopted.
+  defp size(%{path: path}) when is_binary(path) do
+    case File.lstat(path) do
+      {:ok, stat} -> stat.size
+      {:error, _reason} -> 0
+    end
+  end
+
+  defp size(_neither), do: 0
+
   @doc "As `adopt/2`, but returns the outputs as they were told, each file with its `artifact`."
   @spec store([map], Path.t()) :: {:ok, [map]} | {:error, Error.t()}
   def store(outputs, dir), do: Each.map(outputs, &store_one(&1, dir))

@@ -13,7 +13,7 @@ defmodule Koma.Job.Server do
   use GenServer, restart: :temporary
   require Logger
 
-  alias Koma.{Error, Options, Queue, Scheduler, Store, Telemetry}
+  alias Koma.{Access, Error, Options, Queue, Scheduler, Store, Telemetry}
   alias Koma.Job.{Attempt, Audience, Cached, Event, Followers, Members, Outputs, Preview}
   alias Koma.Job.{Processes, Record, Retry, Story}
   alias Koma.Queue.Ticket
@@ -307,8 +307,12 @@ defmodule Koma.Job.Server do
   defp model_node(%Messages.Done{} = done, state) do
     state = ensure_started(state)
 
-    case Outputs.adopt(done.outputs, Store.work_dir(state.record.id, state.attempt)) do
-      {:ok, outputs} -> {:stop, :normal, completed(state, done, outputs)}
+    dir = Store.work_dir(state.record.id, state.attempt)
+
+    with :ok <- Access.check_room(state.record.key, Outputs.bytes(done.outputs)),
+         {:ok, outputs} <- Outputs.adopt(done.outputs, dir) do
+      {:stop, :normal, completed(state, done, outputs)}
+    else
       {:error, error} -> {:stop, :normal, failed(state, error)}
     end
   end

@@ -11,7 +11,7 @@ defmodule Koma.Pipeline.Files do
 
   alias Koma.{Error, Follower, Options}
   alias Koma.Job.Event
-  alias Koma.Pipeline.Record
+  alias Koma.Pipeline.{Record, Sizes}
   alias Koma.Store.{Damage, Folder, Journal}
 
   @types ~w(stage completed failed cancelled)
@@ -47,6 +47,17 @@ defmodule Koma.Pipeline.Files do
         _partly_written = File.rm(new)
         message = "The pipeline could not be stored: #{:file.format_error(reason)}."
         {:error, Error.new("storage_full", message)}
+    end
+  end
+
+  @doc "How many bytes an accepted pipeline takes, or a stored one."
+  @spec bytes(Record.t() | String.t()) :: non_neg_integer
+  def bytes(%Record{} = record), do: IO.iodata_length(Journal.encode({:accepted, record}))
+
+  def bytes(id) do
+    case File.stat(path(id)) do
+      {:ok, stat} -> stat.size
+      {:error, _gone} -> 0
     end
   end
 
@@ -131,7 +142,12 @@ defmodule Koma.Pipeline.Files do
 
   # One that was just accepted, or whose process is about to start again, does not run either.
   defp forget(id) do
-    with {:ok, record, _events} <- read(id), true <- Record.ended?(record), do: File.rm(path(id))
+    with {:ok, record, _events} <- read(id), true <- Record.ended?(record), do: remove(id)
+  end
+
+  defp remove(id) do
+    _gone_already = File.rm(path(id))
+    Sizes.forget(id)
   end
 
   defp modified(id) do

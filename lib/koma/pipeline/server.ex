@@ -22,7 +22,7 @@ defmodule Koma.Pipeline.Server do
 
   alias Koma.{Caller, Error, Follower, Options, Telemetry}
   alias Koma.Job.{Audience, Event}
-  alias Koma.Pipeline.{Files, Followers, Graph, Record, Stage}
+  alias Koma.Pipeline.{Files, Followers, Graph, Record, Sizes, Stage}
   alias Koma.Store.Artifacts
 
   @registry Koma.Pipeline.Registry
@@ -90,6 +90,7 @@ defmodule Koma.Pipeline.Server do
     if events != [], do: Followers.tell(id, List.last(events))
 
     if Record.ended?(record) do
+      :ok = Sizes.ended(id)
       :ignore
     else
       file = Files.open(id)
@@ -329,8 +330,20 @@ defmodule Koma.Pipeline.Server do
     event = Record.event(state.record, type, data)
     state = %__MODULE__{state | record: Record.apply(state.record, event)}
     store(state, Files.append(state.file, event))
+
+    measure(id(state), type, data)
     :ok = Followers.tell(id(state), event)
     %__MODULE__{state | events: [event | state.events]}
+  end
+
+  # What counts against the limits of its key, before anybody is told of the event.
+  defp measure(id, "stage", data) do
+    if Follower.terminal?(data["event"]), do: Sizes.measured(id, Files.bytes(id)), else: :ok
+  end
+
+  defp measure(id, _end, _data) do
+    :ok = Sizes.measured(id, Files.bytes(id))
+    :ok = Sizes.ended(id)
   end
 
   # The disk is full: the pipeline goes on in memory. After a restart it goes on from what was

@@ -7,7 +7,7 @@ defmodule Koma.Pipeline.Supervisor do
 
   require Logger
 
-  alias Koma.Pipeline.{Files, Record, Server}
+  alias Koma.Pipeline.{Files, Record, Server, Sizes}
 
   @registry Koma.Pipeline.Registry
   @servers Koma.Pipeline.Servers
@@ -43,23 +43,33 @@ defmodule Koma.Pipeline.Supervisor do
   def init(options) do
     limits = [max_restarts: @max_restarts, max_seconds: @max_seconds]
 
+    :ok = Files.prepare()
+    :ok = Sizes.open()
+    # Counted before the first request comes, so that no key has more than it may.
+    unfinished = restore()
+
     children = [
       {Registry, keys: :unique, name: @registry},
       {DynamicSupervisor, [name: @servers, strategy: :one_for_one] ++ limits},
-      Supervisor.child_spec({Task, fn -> recover(options.retention_jobs) end}, restart: :transient)
+      Supervisor.child_spec({Task, fn -> recover(unfinished, options.retention_jobs) end},
+        restart: :transient
+      )
     ]
 
-    :ok = Files.prepare()
     Supervisor.init(children, strategy: :one_for_all)
   end
 
-  defp recover(keep) do
-    unfinished =
-      for id <- Files.set_aside_unreadable(),
-          {:ok, record, _events} <- [Files.read(id)],
-          not Record.ended?(record),
-          do: id
+  defp restore do
+    for id <- Files.set_aside_unreadable(),
+        {:ok, record, _events} <- [Files.read(id)],
+        live? = not Record.ended?(record),
+        :ok = Sizes.restore(id, record.key, Files.bytes(id), live?),
+        live?,
+        do: id
+  end
 
+  # One that ended since has nothing left to do.
+  defp recover(unfinished, keep) do
     if unfinished != [], do: Logger.info("#{length(unfinished)} stored pipelines go on")
     Enum.each(unfinished, &start(&1, nil))
     Files.prune(keep, MapSet.new(unfinished))

@@ -19,6 +19,7 @@ defmodule Koma.Store.Owners do
 
   @named __MODULE__.Named
   @bytes __MODULE__.Bytes
+  @produced __MODULE__.Produced
   @suffix ".keys"
 
   @doc "Whether the key may see the artifact."
@@ -38,6 +39,7 @@ defmodule Koma.Store.Owners do
   @spec open_index() :: :ok
   def open_index do
     @named = :ets.new(@named, [:ordered_set, :named_table, read_concurrency: true])
+    @produced = :ets.new(@produced, [:set, :named_table, read_concurrency: true])
     :ok
   end
 
@@ -47,12 +49,38 @@ defmodule Koma.Store.Owners do
 
   def index(%Record{} = record) do
     :ets.insert(@named, for(name <- names(record), do: {name}))
+    # Outputs come once, with the end.
+    if outputs(record) > 0 and :ets.insert_new(@produced, {{:job, record.id}}),
+      do: produce(record.key, outputs(record))
+
     :ok
   end
 
   @doc "The record is forgotten."
   @spec forget(Record.t()) :: :ok
-  def forget(%Record{} = record), do: Enum.each(names(record), &:ets.delete(@named, &1))
+  def forget(%Record{} = record) do
+    Enum.each(names(record), &:ets.delete(@named, &1))
+    if :ets.take(@produced, {:job, record.id}) != [], do: produce(record.key, -outputs(record))
+    :ok
+  end
+
+  @doc "The bytes that the jobs of a key have made, as long as they are kept."
+  @spec produced(key) :: non_neg_integer
+  def produced(key) do
+    case :ets.whereis(@produced) != :undefined and :ets.lookup(@produced, {:key, key}) do
+      [{_name, bytes}] -> bytes
+      _none -> 0
+    end
+  end
+
+  defp outputs(%Record{outputs: outputs}) do
+    Enum.sum(for(%{"bytes" => bytes} when is_integer(bytes) <- outputs || [], do: bytes))
+  end
+
+  defp produce(key, bytes) do
+    name = {:key, key}
+    :ets.update_counter(@produced, name, bytes, {name, 0})
+  end
 
   defp names(record) do
     for artifact <- Record.artifacts(record), do: {record.key, artifact, record.id}
