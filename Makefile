@@ -7,7 +7,7 @@ MINUTES ?= 120
 SCALE ?= 1
 # As the server runs.
 EMULATOR := ELIXIR_ERL_OPTIONS="-args_file rel/vm.args.eex"
-PYTHON_CODE := python_nodes tests test/support
+PYTHON_CODE := python_nodes tests test/support examples
 
 .PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
 

@@ -19,6 +19,7 @@ function shown(output, job) {
   const { media_type, url, meta, bytes } = output
   if (output.text !== undefined) return el("p.answer", {}, output.text)
   if (media_type.startsWith("image/")) return frame(sourced(el("img.picture", { alt: titleOf(job), ...sized(meta), loading: "lazy" }), url))
+  if (media_type.startsWith("audio/")) return sourced(el("audio", { controls: true, preload: "metadata", "aria-label": titleOf(job) }), url)
   if (!media_type.startsWith("video/")) return el("p.answer", {}, `${humanize(output.name)}: ${media_type}, ${size(bytes ?? 0)}`)
   const preload = bytes < SMALL ? "auto" : "metadata"
   return frame(sourced(el("video.picture", { controls: true, loop: true, playsInline: true, preload, "aria-label": titleOf(job), ...sized(meta) }), url))

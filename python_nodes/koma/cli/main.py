@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from koma import __version__
-from koma.cli import demo, exits, image, jobs, keys, nodes, queue, serve, story, understand, video
+from koma.cli import demo, exits, image, jobs, keys, nodes, queue, serve, story, task, understand, video
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app.command()(understand.understand)
 app.command()(image.image)
 app.command()(video.video)
 app.command()(story.story)
+app.command("run")(task.run_task)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(nodes.app, name="nodes")

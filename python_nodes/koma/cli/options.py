@@ -79,6 +79,17 @@ def parse_settings(settings: list[str]) -> dict[str, dict[str, Any]]:
     return params
 
 
+def parse_assignments(given: list[str], form: str) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` arguments as name → value; values are JSON, else text."""
+    values: dict[str, Any] = {}
+    for item in given:
+        name, sign, value = item.partition("=")
+        if not (name and sign):
+            raise typer.BadParameter(f"{item!r} is not {form}", param_hint=form)
+        values[name] = _value(value)
+    return values
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
