@@ -6,6 +6,7 @@ defmodule Koma.Dashboard.History do
   """
   use GenServer
 
+  alias Koma.Dashboard.Quantile
   alias Koma.Metrics.Table
   alias Koma.{ModelNode, Queue}
 
@@ -22,7 +23,7 @@ defmodule Koma.Dashboard.History do
 
   @type sample :: %{
           at: integer,
-          counters: Table.values(),
+          counters: %{(metric :: atom) => [{Table.labels(), number | {Quantile.counts(), float}}]},
           waiting: non_neg_integer,
           running: non_neg_integer
         }
@@ -72,7 +73,7 @@ defmodule Koma.Dashboard.History do
 
   defp take do
     now = System.monotonic_time(:millisecond)
-    sample = %{at: now, counters: Map.take(Table.read(), @counted)}
+    sample = %{at: now, counters: counters()}
     true = :ets.insert(@table, {now, Map.merge(sample, states())})
 
     _old =
@@ -82,6 +83,16 @@ defmodule Koma.Dashboard.History do
 
     :ok
   end
+
+  # Of a histogram most buckets are empty, and there are many samples: only the others are kept.
+  defp counters do
+    for {metric, values} <- Map.take(Table.read(), @counted), into: %{} do
+      {metric, for({labels, value} <- values, do: {labels, sparse(value)})}
+    end
+  end
+
+  defp sparse({counts, sum}), do: {Quantile.sparse(counts), sum}
+  defp sparse(count), do: count
 
   defp states do
     Koma.ask(fn -> %{waiting: waiting(), running: running()} end, %{waiting: 0, running: 0})

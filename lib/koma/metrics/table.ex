@@ -10,10 +10,11 @@ defmodule Koma.Metrics.Table do
   alias Koma.Metrics.Definitions
 
   @table __MODULE__
-  @bounds List.to_tuple(Definitions.seconds())
+  @bounds Definitions.seconds() |> Enum.map(&(&1 * 1000)) |> List.to_tuple()
   @buckets tuple_size(@bounds)
   # The key, a count for each bucket, one for what is beyond; then the sum.
   @sum_at @buckets + 3
+  @empty Tuple.duplicate(0, @sum_at)
 
   @type labels :: [String.t()]
   @typedoc "Counts for each bucket and beyond, not summed up, and the sum in seconds."
@@ -30,25 +31,32 @@ defmodule Koma.Metrics.Table do
 
   @doc "Adds to a counter."
   @spec add(atom, labels, non_neg_integer) :: :ok
-  def add(name, labels, n \\ 1), do: update({name, labels}, {2, n}, 1)
+  def add(name, labels, n \\ 1), do: update({name, labels}, {2, n}, {nil, 0})
 
   @doc "Puts a duration in ms into a histogram."
   @spec observe_ms(atom, labels, non_neg_integer) :: :ok
   def observe_ms(name, labels, ms) do
-    at = bucket(ms / 1000, 0) + 2
-    update({name, labels}, [{at, 1}, {@sum_at, ms}], @buckets + 2)
+    at = bucket(ms, 0, @buckets) + 2
+    update({name, labels}, [{at, 1}, {@sum_at, ms}], @empty)
   end
 
-  defp update(key, operation, columns) do
-    _new = :ets.update_counter(@table, key, operation, Tuple.duplicate(0, columns + 1))
+  defp update(key, operation, empty) do
+    _new = :ets.update_counter(@table, key, operation, empty)
     :ok
   rescue
     ArgumentError -> :ok
   end
 
-  defp bucket(_seconds, @buckets), do: @buckets
-  defp bucket(seconds, n) when seconds <= elem(@bounds, n), do: n
-  defp bucket(seconds, n), do: bucket(seconds, n + 1)
+  # The first bucket, from `low` on, whose bound is not below; `high` is right if none of those before it is.
+  defp bucket(_ms, high, high), do: high
+
+  defp bucket(ms, low, high) do
+    middle = div(low + high, 2)
+
+    if ms <= elem(@bounds, middle),
+      do: bucket(ms, low, middle),
+      else: bucket(ms, middle + 1, high)
+  end
 
   @doc "Every value by metric."
   @spec read() :: values

@@ -5,6 +5,7 @@ defmodule Koma.Metrics.Text do
   https://prometheus.io/docs/instrumenting/exposition_formats/
   """
 
+  alias Koma.Metrics.Definitions
   alias Koma.Metrics.Definitions.Definition
   alias Koma.Metrics.Table
 
@@ -34,7 +35,8 @@ defmodule Koma.Metrics.Text do
   defp samples(definition, name, values, {counts, sum}) do
     labels = Enum.zip(definition.labels, values)
     bounds = Enum.map(definition.buckets, &number/1) ++ ["+Inf"]
-    running = Enum.scan(counts, &+/2)
+    # The last is that of everything, beyond all bounds.
+    running = counts |> Enum.scan(&+/2) |> Enum.take_every(Definitions.told_every())
 
     [
       for(

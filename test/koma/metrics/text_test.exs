@@ -35,7 +35,7 @@ defmodule Koma.Metrics.TextTest do
     for ms <- [0, 10, 11, 1_000, 9_999_999], do: Table.observe_ms(definition.name, ["toy"], ms)
     text = text(definition, Table.read()[definition.name])
 
-    for {bound, count} <- [{"0.01", 2}, {"0.05", 3}, {"1", 4}, {"1800", 4}, {"+Inf", 5}] do
+    for {bound, count} <- [{"0.01", 2}, {"0.0125", 3}, {"1", 4}, {"8000", 4}, {"+Inf", 5}] do
       assert text =~ ~s(koma_job_queue_wait_seconds_bucket{family="toy",le="#{bound}"} #{count}\n)
     end
 

@@ -13,7 +13,7 @@ defmodule Koma.Dashboard.Parts.Rates do
   @table_ms 5 * 60_000
   # A point of a chart tells of so long before it.
   @rate_ms 60_000
-  @bounds Definitions.seconds()
+  @bounds List.to_tuple(Definitions.seconds())
 
   EEx.function_from_file(
     :defp,
@@ -86,26 +86,23 @@ defmodule Koma.Dashboard.Parts.Rates do
   end
 
   defp quantiles(steps, metric) do
-    for {name, q} <- [{"median", 0.5}, {"95 %", 0.95}] do
-      {name, for({age, sample, before} <- steps, do: {age, quantile(sample, before, metric, q)})}
-    end
-  end
+    counted = for {age, sample, before} <- steps, do: {age, counts(sample, before, metric, nil)}
 
-  defp quantile(sample, before, metric, q, family \\ nil) do
-    Quantile.of(@bounds, counts(sample, before, metric, family), q)
+    for {name, q} <- [{"median", 0.5}, {"95 %", 0.95}] do
+      {name, for({age, counts} <- counted, do: {age, Quantile.of(@bounds, counts, q)})}
+    end
   end
 
   # Of all series of a histogram, or those of a family.
   defp counts(sample, before, metric, family) do
-    empty = List.duplicate(0, length(@bounds) + 1)
     earlier = Map.new(Map.get(before.counters, metric, []))
 
     for {[its | _] = labels, {counts, _sum}} <- Map.get(sample.counters, metric, []),
         family in [nil, its],
-        reduce: empty do
+        reduce: %{} do
       sum ->
-        counts = Quantile.since(counts, with({counts, _sum} <- earlier[labels], do: counts))
-        Enum.zip_with(sum, counts, &+/2)
+        {before, _sum} = Map.get(earlier, labels, {%{}, 0})
+        Map.merge(sum, Quantile.since(counts, before), fn _bucket, one, other -> one + other end)
     end
   end
 
@@ -137,8 +134,8 @@ defmodule Koma.Dashboard.Parts.Rates do
 
   defp family(family, latest, before) do
     rate = fn count -> (count.(latest) - count.(before)) / minutes(latest, before) end
-    wait = &quantile(latest, before, :koma_job_queue_wait_seconds, &1, family)
-    took = &quantile(latest, before, :koma_job_duration_seconds, &1, family)
+    waits = counts(latest, before, :koma_job_queue_wait_seconds, family)
+    runs = counts(latest, before, :koma_job_duration_seconds, family)
 
     %{
       family: family,
@@ -146,8 +143,8 @@ defmodule Koma.Dashboard.Parts.Rates do
       completed: rate.(&ended(&1, "completed", family)),
       failed: rate.(&(ended(&1, "failed", family) + ended(&1, "expired", family))),
       refused: rate.(&total(&1, :koma_jobs_refused_total, fn [its | _] -> its == family end)),
-      wait: Enum.map([0.5, 0.95, 0.99], wait),
-      took: Enum.map([0.5, 0.95, 0.99], took)
+      wait: for(q <- [0.5, 0.95, 0.99], do: Quantile.of(@bounds, waits, q)),
+      took: for(q <- [0.5, 0.95, 0.99], do: Quantile.of(@bounds, runs, q))
     }
   end
 
