@@ -8,6 +8,7 @@ defmodule Koma.Secret do
   """
 
   alias Koma.Options
+  alias Koma.Store.Folder
 
   @bytes 32
 
@@ -17,7 +18,7 @@ defmodule Koma.Secret do
   @doc "Reads or makes the secret of this server. Raises `File.Error` where it can be neither."
   @spec load(Options.t()) :: :ok
   def load(%Options{secret: nil, data_dir: dir}) do
-    File.mkdir_p!(dir)
+    Folder.make!(dir)
     path = Path.join(dir, "secret")
 
     case File.read(path) do
@@ -35,9 +36,7 @@ defmodule Koma.Secret do
   defp make(path) do
     secret = :crypto.strong_rand_bytes(@bytes)
     temporary = path <> ".new"
-    File.write!(temporary, "")
-    File.chmod!(temporary, 0o600)
-    File.write!(temporary, secret)
+    :ok = Folder.write(temporary, secret)
     File.rename!(temporary, path)
     secret
   end

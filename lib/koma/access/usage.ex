@@ -11,6 +11,7 @@ defmodule Koma.Access.Usage do
 
   alias Koma.Access.{Bucket, Holds}
   alias Koma.{JSON, Options}
+  alias Koma.Store.Folder
 
   @buckets __MODULE__.Buckets
   @days __MODULE__.Days
@@ -189,7 +190,8 @@ defmodule Koma.Access.Usage do
   defp write(path, value) do
     new = path <> ".new"
 
-    with :ok <- File.mkdir_p(Path.dirname(path)),
+    with :ok <- Folder.make(Path.dirname(path)),
+         :ok <- Folder.touch(new),
          :ok <- File.write(new, JSON.encode!(value)),
          do: File.rename(new, path)
   end

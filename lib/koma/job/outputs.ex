@@ -63,16 +63,40 @@ defmodule Koma.Job.Outputs do
   defp store_one(output, _dir), do: {:ok, output}
 
   defp move(%{path: path} = output, dir) do
-    with :ok <- inside(path, dir),
+    with {:ok, path} <- own_file(path, dir),
          do: Artifacts.adopt(path, output.media_type, output.sha256 || "")
   end
 
-  defp inside(path, dir) do
+  # A link, also one on the way, would make a file of somebody else's an artifact that the job's key may read.
+  defp own_file(path, dir) do
     expanded = Path.expand(path)
+    dir = Path.expand(dir)
 
-    if String.starts_with?(expanded, Path.expand(dir) <> "/"),
-      do: :ok,
-      else: {:error, Error.new("model_failed", "The output #{inspect(path)} lies outside #{dir}")}
+    cond do
+      not String.starts_with?(expanded, dir <> "/") -> refuse(path, "lies outside #{dir}")
+      not Enum.all?(folders(expanded, dir), &folder?/1) -> refuse(path, "lies behind a link")
+      true -> with :ok <- file(path, File.lstat(expanded)), do: {:ok, expanded}
+    end
+  end
+
+  # What is not there is told when it is read.
+  defp file(_path, {:error, _absent}), do: :ok
+  defp file(_path, {:ok, %File.Stat{type: :regular, links: 1}}), do: :ok
+  defp file(path, {:ok, %File.Stat{type: :regular}}), do: refuse(path, "has other names, too")
+  defp file(path, {:ok, %File.Stat{type: type}}), do: refuse(path, "is no file but a #{type}")
+
+  defp folders(dir, dir), do: [dir]
+  defp folders(path, dir), do: [Path.dirname(path) | folders(Path.dirname(path), dir)]
+
+  defp folder?(path) do
+    case File.lstat(path) do
+      {:ok, %File.Stat{type: type}} -> type == :directory
+      {:error, _absent} -> true
+    end
+  end
+
+  defp refuse(path, reason) do
+    {:error, Error.new("model_failed", "The output #{inspect(path)} #{reason}")}
   end
 
   defp common(output) do

@@ -38,8 +38,7 @@ defmodule Koma.Pipeline.Files do
   def accept(%Record{id: id} = record) do
     new = path(id) <> ".new"
 
-    with :ok <- Folder.touch(new),
-         :ok <- File.write(new, Journal.encode({:accepted, record}), [:sync]),
+    with :ok <- Folder.write(new, Journal.encode({:accepted, record})),
          :ok <- File.rename(new, path(id)) do
       Folder.sync(folder())
     else

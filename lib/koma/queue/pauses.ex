@@ -5,6 +5,7 @@ defmodule Koma.Queue.Pauses do
   """
 
   alias Koma.Options
+  alias Koma.Store.Folder
 
   @doc "Whether the queue of a family is paused."
   @spec paused?(family :: String.t()) :: boolean
@@ -13,7 +14,7 @@ defmodule Koma.Queue.Pauses do
   @doc "Pauses it, or not; an error where that cannot be kept."
   @spec put(family :: String.t(), boolean) :: :ok | {:error, File.posix()}
   def put(family, true) do
-    with :ok <- File.mkdir_p(folder()), do: File.write(path(family), "")
+    with :ok <- Folder.make(folder()), do: Folder.touch(path(family))
   end
 
   def put(family, false) do

@@ -46,11 +46,11 @@ defmodule Koma.Store.Artifacts do
   def open(media_type, key \\ nil) do
     path = Temporary.claim()
 
-    case :file.open(path, [:write, :raw, :binary]) do
-      {:ok, file} ->
-        hash = :crypto.hash_init(:sha256)
-        {:ok, %Writer{path: path, file: file, media_type: media_type, hash: hash, key: key}}
-
+    with {:ok, file} <- :file.open(path, [:write, :raw, :binary]),
+         :ok <- Folder.own(path) do
+      hash = :crypto.hash_init(:sha256)
+      {:ok, %Writer{path: path, file: file, media_type: media_type, hash: hash, key: key}}
+    else
       {:error, reason} ->
         Temporary.release(path)
         {:error, disk_error(reason)}
@@ -193,7 +193,7 @@ defmodule Koma.Store.Artifacts do
 
   @doc "Makes the folder; called at start."
   @spec prepare(Path.t()) :: :ok
-  def prepare(data_dir), do: File.mkdir_p!(Path.join(data_dir, "artifacts"))
+  def prepare(data_dir), do: Folder.make!(Path.join(data_dir, "artifacts"))
 
   # Only a digest ever becomes a path.
   defp id?(id), do: is_binary(id) and id =~ ~r/\A[0-9a-f]{64}\z/
@@ -245,6 +245,7 @@ defmodule Koma.Store.Artifacts do
 
   defp name(from, to, media_type) do
     with :ok <- Grace.begin(from),
+         :ok <- Folder.own(from),
          :ok <- name_type(from <> ".type", to <> ".type", media_type),
          :ok <- rename(from, to),
          do: Folder.sync(Path.dirname(to))
@@ -253,7 +254,7 @@ defmodule Koma.Store.Artifacts do
   defp name_type(_from, _to, nil), do: :ok
 
   defp name_type(from, to, media_type) do
-    with :ok <- File.write(from, media_type, [:sync]),
+    with :ok <- Folder.write(from, media_type),
          :ok <- rename(from, to) do
       :ok
     else
@@ -266,7 +267,7 @@ defmodule Koma.Store.Artifacts do
   # Most are not the first of their folder.
   defp rename(from, to) do
     with {:error, :enoent} <- File.rename(from, to),
-         :ok <- File.mkdir_p(Path.dirname(to)),
+         :ok <- Folder.make(Path.dirname(to)),
          :ok <- Folder.sync(folder()),
          do: File.rename(from, to)
   end

@@ -41,6 +41,12 @@ defmodule Koma.Store.Folder do
          do: own(path)
   end
 
+  @doc "Writes a file, for its owner only from the first byte on, and brings it to the disk."
+  @spec write(Path.t(), iodata) :: :ok | {:error, File.posix()}
+  def write(path, bytes) do
+    with :ok <- touch(path), do: File.write(path, bytes, [:sync])
+  end
+
   @doc "Takes a file from everybody but its owner."
   @spec own(Path.t()) :: :ok | {:error, File.posix()}
   def own(path), do: File.chmod(path, @file_mode)

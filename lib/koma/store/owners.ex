@@ -13,7 +13,7 @@ defmodule Koma.Store.Owners do
 
   alias Koma.Job.Record
   alias Koma.Store
-  alias Koma.Store.{Artifacts, Jobs}
+  alias Koma.Store.{Artifacts, Folder, Jobs}
 
   @type key :: String.t() | nil
 
@@ -128,7 +128,7 @@ defmodule Koma.Store.Owners do
   # By rename: a name that was written by half might be that of another key.
   defp replace(path, lines) do
     new = path <> ".new"
-    with :ok <- File.write(new, lines, [:sync]), do: File.rename(new, path)
+    with :ok <- Folder.write(new, lines), do: File.rename(new, path)
   end
 
   @doc "An artifact of so many bytes is deleted."
