@@ -11,7 +11,7 @@ defmodule Koma.Access do
   """
   use Supervisor
 
-  alias Koma.Access.{Holds, Key, Keys, Limits, Policy, Refusal, Usage}
+  alias Koma.Access.{Holds, Key, Keys, Limits, Policy, Refusal, Revocations, Usage}
   alias Koma.{Caller, Error, Options, Queue, Secret, Telemetry}
   alias Koma.Pipeline.Sizes
   alias Koma.Store.Owners
@@ -70,11 +70,17 @@ defmodule Koma.Access do
 
   @doc "Whether a caller who was let in before would be let in now, with the same roles."
   @spec valid?(Caller.t()) :: boolean
-  def valid?(caller), do: Policy.valid?(Keys.policy(), caller)
+  def valid?(%Caller{} = caller) do
+    Policy.valid?(Keys.policy(), caller) and not Revocations.revoked?(caller.session)
+  end
 
   @doc "The same caller with the roles of its key now; `unauthorized` if that is gone."
   @spec current(Caller.t()) :: {:ok, Caller.t()} | {:error, Error.t()}
-  def current(%Caller{} = caller), do: Policy.current(Keys.policy(), caller)
+  def current(%Caller{} = caller) do
+    if Revocations.revoked?(caller.session),
+      do: {:error, Error.new("unauthorized", "This session was ended.")},
+      else: Policy.current(Keys.policy(), caller)
+  end
 
   @doc "Whether callers show keys here."
   @spec keys?() :: boolean
@@ -246,6 +252,9 @@ defmodule Koma.Access do
   @impl Supervisor
   def init(options) do
     :ok = Secret.load(options)
-    Supervisor.init([{Usage, options}, {Keys, options}], strategy: :one_for_one)
+
+    Supervisor.init([{Usage, options}, {Revocations, options}, {Keys, options}],
+      strategy: :one_for_one
+    )
   end
 end

@@ -5,10 +5,11 @@ defmodule Koma.Caller do
   that asks.
 
   `credential` names the one secret of the key that was shown, without telling it: see
-  `Koma.Access.valid?/1`. Callers are made by `Koma.Access.authenticate/1`.
+  `Koma.Access.valid?/1`. `session` names that of a browser which
+  logged in. Callers are made by `Koma.Access.authenticate/1`.
   """
 
-  defstruct [:key, :process, :credential, roles: []]
+  defstruct [:key, :process, :credential, :session, roles: []]
 
   @typedoc "`:operator` may act on the server; `:metrics` may read its metrics."
   @type role :: :operator | :metrics
@@ -16,6 +17,7 @@ defmodule Koma.Caller do
           key: String.t() | nil,
           process: pid | nil,
           credential: binary | nil,
+          session: String.t() | nil,
           roles: [role]
         }
 end

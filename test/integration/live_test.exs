@@ -310,6 +310,41 @@ defmodule Koma.LiveTest do
     assert {303, _, _} = http(port, "GET", "/dashboard", [{"cookie", page.cookie}])
   end
 
+  test "whoever logs out is out: the cookie lets nobody in any more, also after a restart, and live pages close",
+       %{dir: dir} do
+    keys = key("boss", "roles=operator")
+    port = start_server(dir, keys: keys)
+    [page, other] = for _ <- 1..2, do: logged_in(port)
+    {socket, _tree} = join(port, page)
+    {others, _tree} = join(port, other)
+    type = {"content-type", "application/x-www-form-urlencoded"}
+    form = URI.encode_query(%{"_csrf_token" => page.csrf})
+
+    assert {303, _, _} =
+             http(port, "POST", "/dashboard/logout", [type, {"cookie", page.cookie}], form)
+
+    assert {:close, 1008, "unauthorized"} =
+             socket |> read_until(&match?({:close, _, _}, &1)) |> List.last()
+
+    assert %{"status" => "ok"} = answered(others, other.topic, "seen", %{})
+
+    for port <- [fn -> port end, fn -> restart_server(dir, keys: keys) end] do
+      port = port.()
+      assert {303, headers, _} = http(port, "GET", "/dashboard", [{"cookie", page.cookie}])
+      assert headers["location"] == "/dashboard/login"
+      socket = connect(port, "vsn=2.0.0", [{"cookie", page.cookie}], "/live/websocket")
+      push(socket, ["1", "1", page.topic, "phx_join", payload(page)])
+      assert [_, _, _, "phx_reply", %{"status" => "error"}] = next(socket)
+      assert {200, _, _} = http(port, "GET", "/dashboard", [{"cookie", other.cookie}])
+    end
+  end
+
+  defp logged_in(port) do
+    {200, headers, html} = http(port, "GET", "/dashboard/login")
+    {303, headers, ""} = login(port, headers, html, secret("boss"))
+    open(port, "/dashboard", [{"cookie", cookie(headers)}])
+  end
+
   # Nothing is left in the memory of the server.
   defp restart_server(dir, overrides \\ []) do
     :ok = stop_edge()
@@ -346,12 +381,15 @@ defmodule Koma.LiveTest do
     connect(port, "vsn=2.0.0", [{"cookie", page.cookie}], "/live/websocket")
   end
 
+  defp payload(page) do
+    params = %{"_csrf_token" => page.csrf, "_mounts" => 0}
+    %{"url" => page.url, "session" => page.session, "static" => nil, "params" => params}
+  end
+
   defp join(port, page) do
     socket = live(port, page)
-    params = %{"_csrf_token" => page.csrf, "_mounts" => 0}
-    payload = %{"url" => page.url, "session" => page.session, "static" => nil, "params" => params}
     topic = page.topic
-    push(socket, ["1", "1", topic, "phx_join", payload])
+    push(socket, ["1", "1", topic, "phx_join", payload(page)])
 
     assert ["1", "1", ^topic, "phx_reply", %{"status" => "ok", "response" => response}] =
              next(socket)

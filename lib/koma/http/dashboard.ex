@@ -70,8 +70,11 @@ defmodule Koma.HTTP.Dashboard do
   def handle(:login, _get, req, _caller), do: {:ok, ask_key(req, Session.of(req), 200, nil)}
 
   def handle(:logout, "POST", req, _caller) do
+    session = Session.of(req)
+
     with {:ok, form, req} <- form(req),
-         :ok <- check_csrf(Session.of(req), form) do
+         :ok <- check_csrf(session, form) do
+      :ok = Session.logout(session)
       {:ok, req |> Session.delete() |> redirect("/dashboard/login")}
     end
   end

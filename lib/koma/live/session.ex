@@ -8,6 +8,7 @@ defmodule Koma.Live.Session do
   operator is asked each time.
   """
 
+  alias Koma.Access.Revocations
   alias Koma.{Access, Caller, Error}
   alias Koma.Live.Token
 
@@ -25,10 +26,19 @@ defmodule Koma.Live.Session do
   def of(req) do
     with {_name, cookie} <- List.keyfind(:cowboy_req.parse_cookies(req), @cookie, 0),
          {:ok, %{"id" => id} = value} <- Token.verify(:cookie, cookie, @max_age_s) do
-      %__MODULE__{id: id, caller: caller(value["caller"])}
+      with_caller(id, caller(value["caller"]))
     else
       _none_or_forged -> %__MODULE__{id: random()}
     end
+  end
+
+  defp with_caller(id, nil), do: %__MODULE__{id: id}
+
+  # One that was ended is nobody's: the browser gets another.
+  defp with_caller(id, caller) do
+    if Revocations.revoked?(id),
+      do: %__MODULE__{id: random()},
+      else: %__MODULE__{id: id, caller: %Caller{caller | session: id}}
   end
 
   @doc "The operator of the session: who logged in or, where no key is asked for, anyone."
@@ -50,7 +60,15 @@ defmodule Koma.Live.Session do
 
   @doc "A session of its own for somebody who has logged in."
   @spec login(Caller.t()) :: t
-  def login(%Caller{} = caller), do: %__MODULE__{id: random(), caller: caller}
+  def login(%Caller{} = caller), do: with_caller(random(), caller)
+
+  @doc "Ends a session: its cookie lets nobody in any more, and its live pages are closed."
+  @spec logout(t) :: :ok
+  def logout(%__MODULE__{caller: nil}), do: :ok
+
+  def logout(%__MODULE__{id: id}) do
+    Revocations.revoke(id, System.system_time(:second) + @max_age_s)
+  end
 
   @doc "Has the answer to a request set the cookie."
   @spec put(:cowboy_req.req(), t) :: :cowboy_req.req()
