@@ -18,6 +18,7 @@ from datetime import date
 
 from koma.bench import environment, machine, page
 from koma.bench.batching import section as batching
+from koma.bench.cancel import section as cancel
 from koma.bench.finding import Finding
 from koma.bench.full_size import section as full_size
 from koma.bench.plan import Plan
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Callable[[Plan], Finding | None]] = {
     "scale": scale.measure,
     "start": start.measure,
     "roofline": roofline.measure,
+    "cancel": cancel.measure,
     "full_size": full_size.measure,
 }
 
