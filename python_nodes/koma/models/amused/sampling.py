@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from koma.runtime.pulse import beat
+
 _LEAST = 1e-20
 """Logarithms are taken of nothing smaller."""
 
@@ -35,6 +37,7 @@ def sample(
 
     Raises RuntimeError where logits are not numbers.
     """
+    beat()
     before = tokens.flatten(1)
     unknown = before == mask_id
     probabilities = logits.flatten(2).permute(0, 2, 1).softmax(-1)
@@ -54,7 +57,9 @@ def _draw(probabilities: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
     noise = torch.empty_like(probabilities)
     exponential = _Exponential(noise[0])
     for row, target in zip(rows, noise, strict=True):
+        beat()
         exponential.fill(target, row.generator)
+    beat()
     return torch.div(probabilities, noise, out=noise).argmax(-1)
 
 
