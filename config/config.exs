@@ -3,7 +3,7 @@ import Config
 # What is fixed when the gateway is built. Everything that an operator sets is read in
 # config/runtime.exs; which models run is in config/models.exs.
 config :logger, :console,
-  format: "$time $metadata[$level] $message\n",
+  format: {Koma.LogLine, :format},
   metadata: [:model_node, :job]
 
 config :logger, level: :info

@@ -6,7 +6,7 @@ defmodule Koma.Admin do
 
   require Logger
 
-  alias Koma.{Caller, Cluster, Error, ModelNode, Queue, Store}
+  alias Koma.{Caller, Cluster, Error, LogLine, ModelNode, Queue, Store}
   alias Koma.ModelNode.{Catalogue, Order}
 
   @restart_within_ms 60_000
@@ -29,7 +29,7 @@ defmodule Koma.Admin do
     result = Koma.ask(fn -> perform(action) end)
 
     Logger.info(
-      "operator #{operator.key || "on this machine"}: #{words(action)}: #{told(result)}"
+      "operator #{operator.key || "on this machine"}: #{LogLine.text(words(action))}: #{told(result)}"
     )
 
     result

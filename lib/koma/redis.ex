@@ -78,8 +78,11 @@ defmodule Koma.Redis do
   defp again(client, answered, timeout_ms) do
     left = for {command, reply} <- answered, unknown_script?(reply), do: command
 
-    with {:ok, _loaded} <- send_all(client, Scripts.load(), timeout_ms),
-         {:ok, replies} <- send_all(client, left, timeout_ms) do
+    load = Scripts.load()
+
+    # With one round trip, so that nothing comes between.
+    with {:ok, replies} <- send_all(client, load ++ left, timeout_ms) do
+      replies = Enum.drop(replies, length(load))
       {merged, []} = Enum.map_reduce(answered, replies, &later_reply/2)
       {:ok, merged}
     end

@@ -60,7 +60,33 @@ defmodule Koma.LogTest do
     refute gone =~ "job="
   end
 
-  # As config/config.exs has it for the console.
+  test "names, messages and lines that look like lines of the log stay within theirs", %{dir: dir} do
+    loud = [Koma.ModelNode.Output, Koma.ModelNode.Report, Koma.Admin]
+    Enum.each(loud, &Logger.put_module_level(&1, :info))
+    on_exit(fn -> Enum.each(loud, &Logger.delete_module_level/1) end)
+    forged = "x\r\nFORGED [error] all is lost\e[2J\u2028FORGED"
+
+    log =
+      capture_log(logged(), fn ->
+        start_core(dir, node_command: scripted("hostile"))
+        operator = %Caller{roles: [:operator]}
+        _not_found = Koma.Admin.act({:cancel, forged}, operator)
+        _not_found = Koma.Admin.act({:order, forged, {:load, forged}}, operator)
+        _not_found = Koma.Admin.act({:pause, forged}, operator)
+        os_pid = Koma.ModelNode.os_pid("toy-1")
+        submit!()
+        eventually(fn -> Koma.ModelNode.os_pid("toy-1") not in [nil, os_pid] end)
+        Logger.flush()
+      end)
+
+    lines = String.split(log, "\n", trim: true)
+    assert length(for line <- lines, line =~ "FORGED", do: line) >= 6
+    refute Enum.any?(lines, &String.starts_with?(&1, "FORGED"))
+    refute log =~ ~r/[\r\e\x{2028}\x{202e}]/u
+    assert String.valid?(log)
+  end
+
+  # Levels and metadata are those of config/config.exs for the console.
   defp logged, do: [format: "$metadata[$level] $message\n", metadata: [:model_node, :job]]
 
   defp lines(log), do: String.split(log, "\n", trim: true)

@@ -183,6 +183,18 @@ elif behaviour == "chatty":
     for line in range(20000):
         print("line", line)
     serve()
+elif behaviour == "hostile":
+    # Whatever it says may be taken for something else in a log.
+    forged = "text\r\nFORGED [error] all is lost\x1b[2J\u2028\u202eFORGED"
+    shake_hands()
+    os.write(2, forged.encode() + b"\xff\n")
+    fields = {"job": forged, "traceback": "Traceback:\n" + forged}
+    raw(frame({"type": "log", "level": "warning", "message": forged, "fields": fields}))
+    while (message := read())["type"] != "submit":
+        answer(message)
+    failure = {"type": "failed", "scope": "node", "code": "load_failed", "message": forged}
+    raw(frame(failure | {"id": None}))
+    time.sleep(60)
 elif behaviour == "forks":
     # A child in the same process group that ignores the end of its parent's input.
     shake_hands()

@@ -97,7 +97,7 @@ defmodule Koma.Access.Keys do
   end
 
   defp replace({:error, reason}) do
-    Logger.error("API keys stay as they were: #{reason}")
+    Logger.error("API keys stay as they were: #{Koma.LogLine.text(reason)}")
     {:error, reason}
   end
 

@@ -80,9 +80,7 @@ defmodule Koma.ModelNode.Output do
   end
 
   defp log(%{lines: lines} = state, line) do
-    if lines <= @lines_per_second, do: Logger.info("#{state.node}: #{printable(line)}")
+    if lines <= @lines_per_second, do: Logger.info("#{state.node}: #{Koma.LogLine.text(line)}")
     state
   end
-
-  defp printable(line), do: if(String.valid?(line), do: line, else: inspect(line))
 end

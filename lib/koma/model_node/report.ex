@@ -3,7 +3,7 @@ defmodule Koma.ModelNode.Report do
 
   require Logger
 
-  alias Koma.{Error, Telemetry}
+  alias Koma.{Error, LogLine, Telemetry}
   alias Koma.ModelNode.Spec
   alias Koma.Wire.Messages.{Log, Ready, Stats}
 
@@ -12,14 +12,22 @@ defmodule Koma.ModelNode.Report do
   def line(%Spec{name: name}, %Log{level: level, message: message, fields: fields}) do
     traceback = if is_binary(fields["traceback"]), do: "\n" <> fields["traceback"], else: ""
     # Metadata that is nil is left out, even where the process has some.
-    metadata = [job: if(is_binary(fields["job"]), do: fields["job"])]
-    Logger.log(String.to_existing_atom(level), "#{name}: #{message}#{traceback}", metadata)
+    metadata = [job: if(is_binary(fields["job"]), do: LogLine.text(fields["job"], 100))]
+
+    Logger.log(
+      String.to_existing_atom(level),
+      "#{name}: #{LogLine.text(message)}#{LogLine.lines(traceback)}",
+      metadata
+    )
   end
 
   @doc "It can take jobs, so long after the start of its process."
   @spec up(Spec.t(), Ready.t(), non_neg_integer) :: :ok
   def up(%Spec{} = spec, %Ready{} = ready, load_ms) do
-    Logger.info("#{spec.name} is ready on #{ready.device} (#{ready.dtype})")
+    Logger.info(
+      "#{spec.name} is ready on #{LogLine.text(ready.device)} (#{LogLine.text(ready.dtype)})"
+    )
+
     Telemetry.execute([:koma, :model_node, :up], %{load_ms: load_ms}, about(spec))
   end
 
@@ -35,7 +43,7 @@ defmodule Koma.ModelNode.Report do
         do: "it is not started again before an operator restarts it",
         else: "again in #{pause_ms} ms"
 
-    Logger.error("#{spec.name} is gone: #{error.message} (#{error.code}); #{again}")
+    Logger.error("#{spec.name} is gone: #{LogLine.text(error.message)} (#{error.code}); #{again}")
 
     metadata = Map.merge(about(spec), %{code: error.code, reason: error.message})
     Telemetry.execute([:koma, :model_node, :down], %{jobs: length(jobs)}, metadata)

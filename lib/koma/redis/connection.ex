@@ -11,7 +11,7 @@ defmodule Koma.Redis.Connection do
   require Logger
 
   alias Koma.Redis.{Address, Breaker, Scripts}
-  alias Koma.Telemetry
+  alias Koma.{LogLine, Telemetry}
 
   @table __MODULE__
   @threshold 3
@@ -195,7 +195,7 @@ defmodule Koma.Redis.Connection do
 
   defp warn_of_eviction(policy) do
     Logger.error(
-      "Redis may delete jobs when its memory is full: its maxmemory-policy is #{policy}, " <>
+      "Redis may delete jobs when its memory is full: its maxmemory-policy is #{LogLine.text(policy, 40)}, " <>
         "set it to noeviction. What it deletes of live jobs is written anew from memory"
     )
   end
@@ -236,7 +236,8 @@ defmodule Koma.Redis.Connection do
 
     if now == :up,
       do: Logger.info("Redis #{address} is up"),
-      else: Logger.error("Redis #{address} is down: #{reason}; it is tried again")
+      else:
+        Logger.error("Redis #{address} is down: #{LogLine.text(reason, 200)}; it is tried again")
 
     Telemetry.execute([:koma, :redis, :changed], %{count: 1}, %{state: now, reason: reason})
     %{state | told: now}

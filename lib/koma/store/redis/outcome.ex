@@ -1,7 +1,7 @@
 defmodule Koma.Store.Redis.Outcome do
   @moduledoc "What Redis said to an entry, and what that means. Pure."
 
-  alias Koma.{Error, Store}
+  alias Koma.{Error, LogLine, Store}
   alias Koma.Store.Redis.Entry
 
   @typedoc """
@@ -66,7 +66,7 @@ defmodule Koma.Store.Redis.Outcome do
   @spec words(t) :: String.t()
   def words(:full), do: "Redis has no room"
   def words(:lost), do: "what Redis holds is damaged"
-  def words({:broken, text}), do: "Redis answers #{String.slice(text, 0, 200)}"
+  def words({:broken, text}), do: "Redis answers #{LogLine.text(text, 200)}"
 
   @doc "What a request is told that was not accepted."
   @spec refusal(reason) :: Error.t()

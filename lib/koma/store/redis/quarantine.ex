@@ -5,7 +5,7 @@ defmodule Koma.Store.Redis.Quarantine do
   """
   require Logger
 
-  alias Koma.{Error, Redis, Telemetry}
+  alias Koma.{Error, LogLine, Redis, Telemetry}
   alias Koma.Store.Memory
   alias Koma.Store.Redis.Writer
 
@@ -56,7 +56,7 @@ defmodule Koma.Store.Redis.Quarantine do
     Telemetry.execute([:koma, :store, :quarantined], %{keys: now - before}, %{})
 
     with {:ok, names} <- Redis.command(["HKEYS", "koma:quarantine"]) do
-      shown = names |> Enum.take(-@named) |> Enum.map_join(", ", &inspect/1)
+      shown = names |> Enum.take(-@named) |> Enum.map_join(", ", &LogLine.text(&1, 120))
 
       Logger.error(
         "#{now} keys of Redis lie in quarantine, #{now - before} of them new: #{shown}"
