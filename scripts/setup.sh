@@ -53,7 +53,9 @@ debian() {
 # Debian carries Cowboy and a few more OTP applications only inside rabbitmq-server. The package is
 # downloaded and unpacked into vendor/otp; it is never installed, and no broker is started.
 otp() {
-  stamped otp "${otp_applications[*]}" && [ -d vendor/otp ] && return
+  local key
+  key="${otp_applications[*]} $(sha256sum scripts/http1-only.escript | cut -c1-16)"
+  stamped otp "$key" && [ -d vendor/otp ] && return
   say "OTP applications from Debian's rabbitmq-server package: ${otp_applications[*]}"
   local folder application
   folder=$(mktemp -d)
@@ -69,7 +71,8 @@ otp() {
   for application in "${otp_applications[@]}"; do
     cp -r "$folder"/unpacked/usr/lib/rabbitmq/lib/*/plugins/"$application"-* vendor/otp/
   done
-  stamp otp "${otp_applications[*]}"
+  escript scripts/http1-only.escript vendor/otp/cowboy-*/ebin || fail "Cowboy could not be changed to HTTP/1.1 only"
+  stamp otp "$key"
 }
 
 python() {

@@ -178,14 +178,23 @@ defmodule Koma.AttacksTest do
     end
   end
 
-  test "one HTTP/2 connection has no more than a hundred requests at a time", %{dir: dir} do
-    tcp = connect_tcp(start(dir))
-    # RFC 9113: the preface, and SETTINGS that ask for nothing.
-    :ok = :gen_tcp.send(tcp, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" <> <<0::24, 4, 0, 0::32>>)
-    {:ok, <<bytes::24, 4, 0, 0::32>>} = :gen_tcp.recv(tcp, 9, 5_000)
-    {:ok, settings} = :gen_tcp.recv(tcp, bytes, 5_000)
-    assert 100 in for(<<3::16, streams::32 <- settings>>, do: streams)
-    :ok = :gen_tcp.close(tcp)
+  describe "HTTP/2 without TLS" do
+    test "is refused where a client begins with it: nothing of its frames is kept", %{dir: dir} do
+      tcp = connect_tcp(start(dir))
+      # RFC 9113: the preface, and SETTINGS that ask for nothing.
+      :ok = :gen_tcp.send(tcp, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" <> <<0::24, 4, 0, 0::32>>)
+      {:ok, answer} = :gen_tcp.recv(tcp, 0, 5_000)
+      assert answer =~ "HTTP/1.1 400"
+      assert :gen_tcp.recv(tcp, 0, 5_000) in [{:error, :closed}, {:error, :econnreset}]
+    end
+
+    test "is not upgraded to: a client that offers it is served by HTTP/1.1", %{dir: dir} do
+      offer =
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+
+      answer = raw(start(dir), "GET /health/live HTTP/1.1\r\nhost: localhost\r\n#{offer}\r\n")
+      assert answer =~ ~r"\AHTTP/1.1 200 "
+    end
   end
 
   describe "a client that takes its time" do

@@ -56,6 +56,13 @@ defmodule Koma.SocketTest do
       assert %{"status" => "ok"} = ask(socket, "jobs", "submit", %{"task" => "toy.run"})
     end
 
+    test "of pages end in 1009 beyond 64 KiB, before what they announce is there", %{port: port} do
+      tcp = open_raw(port, "", "/live/websocket")
+      # A masked text frame of 1 MiB of which nothing but the head is sent.
+      :ok = :gen_tcp.send(tcp, <<0x81, 0xFF, 1_048_576::64, 0::32>>)
+      assert {:ok, <<0x88, _length, 1009::16, _reason::binary>>} = :gen_tcp.recv(tcp, 0, 5_000)
+    end
+
     test "too large ones are refused with value and bound; far too large ones end in 1009", %{
       socket: socket
     } do

@@ -63,6 +63,17 @@ defmodule Koma.JSONTest do
     assert JSON.decode(~s(["\\"#{digits}", 1])) == {:ok, ["\"" <> digits, 1]}
   end
 
+  test "looking for long numbers takes no memory that grows with the number of strings" do
+    digits = String.duplicate("7", JSON.max_digits() + 1)
+    text = ["[\"", digits, "\"", String.duplicate(~s(,""), 2_000_000), "]"]
+    text = IO.iodata_to_binary(text)
+    # The value itself takes some 80 MB.
+    limit = %{size: div(300 * 1024 * 1024, :erlang.system_info(:wordsize)), kill: true}
+    decode = fn -> exit({:read, match?({:ok, [^digits | _]}, JSON.decode(text))}) end
+    {pid, monitor} = :erlang.spawn_opt(decode, [:monitor, max_heap_size: limit])
+    assert_receive {:DOWN, ^monitor, :process, ^pid, {:read, true}}, 60_000
+  end
+
   test "a text that must be an object is refused when it is something else" do
     assert {:ok, %{}} = JSON.decode_object("{}")
     assert {:error, %{code: "invalid_request"}} = JSON.decode_object("[]")

@@ -66,13 +66,13 @@ defmodule Koma.EdgeCase do
   end
 
   @doc "An open WebSocket, byte by byte; `headers` end with CRLF."
-  @spec open_raw(:inet.port_number(), String.t()) :: :gen_tcp.socket()
-  def open_raw(port, headers \\ "") do
+  @spec open_raw(:inet.port_number(), String.t(), Path.t()) :: :gen_tcp.socket()
+  def open_raw(port, headers \\ "", path \\ "/socket/websocket") do
     {:ok, tcp} = :gen_tcp.connect('127.0.0.1', port, [:binary, active: false])
 
     :ok =
       :gen_tcp.send(tcp, """
-      GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r
+      GET #{path}?vsn=2.0.0 HTTP/1.1\r
       host: localhost\r
       connection: upgrade\r
       upgrade: websocket\r
@@ -85,7 +85,7 @@ defmodule Koma.EdgeCase do
     tcp
   end
 
-  @doc "Sends a short message of the protocol over a socket of `open_raw/2`."
+  @doc "Sends a short message of the protocol over a socket of `open_raw/3`."
   @spec push_raw(:gen_tcp.socket(), [term]) :: :ok
   def push_raw(tcp, message) do
     text = Koma.JSON.encode!(message)

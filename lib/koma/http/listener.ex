@@ -2,8 +2,8 @@ defmodule Koma.HTTP.Listener do
   @moduledoc """
   The TCP listener: Ranch accepts, Cowboy speaks HTTP/1.1 and WebSocket.
 
-  Cowboy also takes HTTP/2 from clients that begin with it; one connection then has a bounded number
-  of requests at a time.
+  HTTP/2 is for connections with TLS, which a proxy in front ends. Here a client that begins with it is
+  answered 400, and one that offers an upgrade to it is served by HTTP/1.1 (`scripts/http1-only.escript`).
 
   Once it listens, the port is logged and, where `port_file` is set, written there, so that a
   server on port 0 can be found.
@@ -19,9 +19,6 @@ defmodule Koma.HTTP.Listener do
   # HTTP connections; WebSockets do not count once they are open.
   @max_connections 16_384
   @backlog 1_024
-
-  # Requests at a time of one connection that speaks HTTP/2; RFC 9113 recommends no fewer.
-  @max_streams 100
 
   # A client that says nothing, or that does not read what it asked for, is let go.
   @idle_timeout_ms 60_000
@@ -127,8 +124,7 @@ defmodule Koma.HTTP.Listener do
       env: %{dispatch: Routes.dispatch()},
       request_timeout: options.header_timeout_ms,
       idle_timeout: @idle_timeout_ms,
-      inactivity_timeout: @idle_timeout_ms,
-      max_concurrent_streams: @max_streams
+      inactivity_timeout: @idle_timeout_ms
     }
   end
 

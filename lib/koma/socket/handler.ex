@@ -20,6 +20,9 @@ defmodule Koma.Socket.Handler do
 
   # Up to here a frame is read and refused with a code; beyond, Cowboy closes with 1009.
   @hard_max_frame_bytes 2 * Connection.max_frame_bytes()
+  # Pages send clicks and short forms, also before anybody has logged in: half a frame of a guest is
+  # kept until the rest comes.
+  @max_page_frame_bytes 64 * 1024
 
   # Longer than between the events of a running job; short, as what is not given back at once
   # leaves holes in the memory of the whole emulator when thousands connect.
@@ -56,7 +59,7 @@ defmodule Koma.Socket.Handler do
       options = %{
         compress: false,
         idle_timeout: :infinity,
-        max_frame_size: @hard_max_frame_bytes,
+        max_frame_size: max_frame_bytes(endpoint),
         req_filter: fn _req -> %{} end
       }
 
@@ -66,6 +69,9 @@ defmodule Koma.Socket.Handler do
       {:error, error} -> {:ok, Reply.error(req, status(error), error, %{}), endpoint}
     end
   end
+
+  defp max_frame_bytes(:live), do: @max_page_frame_bytes
+  defp max_frame_bytes(:socket), do: @hard_max_frame_bytes
 
   defp connection(:socket, req) do
     with {:ok, caller} <- Auth.caller(req), do: {:ok, Connection.new(caller)}
