@@ -17,6 +17,7 @@ import pytest
 from tests.end_to_end.command import environment
 
 PATIENCE = 60.0  # seconds
+TEXT = {"content-type": "text/plain"}
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -162,6 +163,42 @@ def test_a_second_serve_on_a_data_folder_is_refused_and_costs_the_first_one_noth
     with serving(tmp_path):
         url = f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
         assert {httpx.get(f"{url}/v1/jobs/{job}").status_code for job in jobs} == {200}
+
+
+def test_check_data_tells_damage_repairs_it_and_leaves_the_folder_of_a_server_alone(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(tmp_path):
+        url = f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
+        eventually(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
+        kept, damaged = (
+            httpx.post(f"{url}/v1/artifacts", content=content, headers=TEXT).json()["id"]
+            for content in (b"kept", b"damaged")
+        )
+        status, said = check_data(data, "--repair")
+        assert (status, "is in use by another Koma server" in said) == (3, True), said
+    eventually(lambda: check_data(data) == (0, "jobs: none\nall is sound\n"))
+    (data / "artifacts" / damaged[:2] / damaged).write_bytes(b"other bytes")
+    (data / "jobs" / "journal").write_bytes(bytes(8))
+    status, said = check_data(data)
+    assert status == 1
+    assert f"artifact {damaged}: its bytes are not those of its name" in said
+    assert "8 bytes of a torn record at the end" in said
+    assert kept not in said
+    status, said = check_data(data, "--repair")
+    assert status == 0, said
+    assert check_data(data) == (0, "jobs: none\nall is sound\n")
+    assert not (data / "artifacts" / damaged[:2] / damaged).exists()
+    assert check_data(tmp_path / "absent")[0] == 3
+
+
+def check_data(folder: Path, *options: str) -> tuple[int, str]:
+    """Run `koma check-data`; return its exit code and what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "koma.cli.main", "check-data", str(folder), *options],
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout
 
 
 def test_serve_where_no_data_folder_can_be_says_so(tmp_path: Path) -> None:

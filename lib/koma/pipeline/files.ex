@@ -93,6 +93,36 @@ defmodule Koma.Pipeline.Files do
     end
   end
 
+  @doc "What is wrong with the file of a pipeline; `:error` for nothing."
+  @spec problem(String.t()) :: {:ok, :unreadable | :damaged | :torn} | :error
+  def problem(id) do
+    with {:ok, _record, _events} <- read(id),
+         {:ok, bytes} <- File.read(path(id)),
+         {_acc, report} = Journal.fold(bytes, nil, fn _entry, nil -> nil end) do
+      cond do
+        report.damaged != [] -> {:ok, :damaged}
+        report.torn > 0 -> {:ok, :torn}
+        true -> :error
+      end
+    else
+      _error -> {:ok, :unreadable}
+    end
+  end
+
+  @doc "Writes it anew from what can be read; the damaged file is kept aside. Nobody may have it open."
+  @spec repair(String.t(), :unreadable | :damaged | :torn) :: :ok | {:error, File.posix()}
+  def repair(id, :unreadable), do: set_aside(id)
+
+  def repair(id, problem) do
+    {entries, _report} = Journal.fold(File.read!(path(id)), [], &[Journal.encode(&1) | &2])
+    new = path(id) <> ".new"
+
+    with {:ok, _aside} <- if(problem == :damaged, do: Damage.keep(path(id)), else: {:ok, nil}),
+         :ok <- Folder.write(new, Enum.reverse(entries)),
+         :ok <- File.rename(new, path(id)),
+         do: Folder.sync(folder())
+  end
+
   @doc "Sets files aside of which not even the acceptance can be read; returns the ids of the others."
   @spec set_aside_unreadable() :: [String.t()]
   def set_aside_unreadable do

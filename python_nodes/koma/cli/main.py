@@ -10,6 +10,7 @@ import typer
 
 from koma import __version__
 from koma.cli import demo, exits, image, jobs, keys, nodes, queue, serve, story, task, understand, video
+from koma.cli.check_data import check_data
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +21,7 @@ app = typer.Typer(
     epilog="Exit codes:\n\n" + exits.table().replace("\n", "\n\n"),
 )
 app.command()(serve.serve)
+app.command("check-data")(check_data)
 app.command()(demo.demo)
 app.command()(understand.understand)
 app.command()(image.image)

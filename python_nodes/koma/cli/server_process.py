@@ -44,6 +44,15 @@ def command(folder: Path) -> list[str]:
     return ["mix", "run", "--no-halt"]
 
 
+def evaluation(folder: Path, code: str) -> list[str]:
+    """Return the command that runs a line of Elixir without a server."""
+    if _release(folder).is_file():
+        return [str(_release(folder)), "eval", code]
+    if shutil.which("mix") is None:
+        raise ServerError("mix is not on the PATH; `make setup` installs Elixir")
+    return ["mix", "run", "--no-start", "-e", code]
+
+
 def _release(folder: Path) -> Path:
     """Return where the command of a release lies, if ``folder`` is one."""
     return folder / "bin" / "koma"
