@@ -15,6 +15,7 @@ from torch import nn
 from koma.models import registry
 from koma.models.lru import Lru
 from koma.models.media import encode as media
+from koma.models.media import video
 from koma.port.messages import Done, Failed, InputRef, Submit
 from koma.runtime.pulse import Cancelled, Pulse, beat, operation
 from koma.runtime.runner import InputFile
@@ -204,3 +205,21 @@ def test_a_file_whose_writing_is_cancelled_ends_with_that_piece_and_leaves_nothi
             write(tmp_path)
         assert some.count == last
         assert list(tmp_path.iterdir()) == []
+
+
+def test_decoding_that_is_cancelled_ends_with_the_frame_that_it_is_at(inputs: dict[str, InputFile]) -> None:
+    clip = inputs["video"]
+
+    def read() -> None:
+        video.probe(clip, "inputs.video")
+        video.frames(clip, range(96), "inputs.video")
+
+    whole = Beats()
+    with operation(Pulse(whole.seen)):
+        read()
+    assert whole.count >= 96
+    for last in (1, whole.count // 2, whole.count - 1):
+        some = Beats(last)
+        with pytest.raises(Cancelled), operation(Pulse(some.seen)):
+            read()
+        assert some.count == last

@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from koma.errors import KomaError
 from koma.models.media import limits, sniff
+from koma.runtime.pulse import beat
 from koma.runtime.runner import InputFile
 
 LONG_VIDEO = 300
@@ -93,7 +94,7 @@ def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[n
 def _in_order(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[Any]:
     """The frames at ``indices``, by decoding everything up to the last of them."""
     wanted = set(indices)
-    for number, frame in enumerate(container.decode(stream)):
+    for number, frame in enumerate(_beating(container.decode(stream))):
         if number in wanted:
             yield frame
         if number >= indices[-1]:
@@ -102,7 +103,8 @@ def _in_order(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[A
 
 def _by_leaps(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[Any]:
     """The frames at ``indices``, each decoded from the last key frame before it; may yield fewer."""
-    packets = [packet for packet in container.demux(stream) if packet.size and packet.pts is not None]
+    read = _beating(container.demux(stream))
+    packets = [packet for packet in read if packet.size and packet.pts is not None]
     stamps = sorted(packet.pts for packet in packets)
     starts = sorted(packet.pts for packet in packets if packet.is_keyframe) or stamps[:1]
     reached: int | None = None
@@ -111,12 +113,19 @@ def _by_leaps(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[A
         start = starts[max(0, bisect_right(starts, stamp) - 1)]
         if reached is None or start > reached:
             container.seek(start, stream=stream)
-            decoded = container.decode(stream)
+            decoded = _beating(container.decode(stream))
         frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= stamp), None)
         if frame is None:
             return
         reached = frame.pts
         yield frame
+
+
+def _beating(items: Iterator[Any]) -> Iterator[Any]:
+    """The same packets or frames, with a beat for each."""
+    for item in items:
+        beat()
+        yield item
 
 
 @contextmanager
@@ -151,7 +160,7 @@ def _announced_seconds(container: Any, stream: Any) -> float:
 def _packet_times(container: Any, stream: Any, field: str) -> list[float]:
     """Presentation times in seconds of all frames; stops with an error beyond the limit."""
     times: list[float] = []
-    for packet in container.demux(stream):
+    for packet in _beating(container.demux(stream)):
         if packet.size == 0:
             continue
         stamp = packet.pts if packet.pts is not None else packet.dts
