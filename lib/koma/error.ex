@@ -6,12 +6,11 @@ defmodule Koma.Error do
   the gateway, the model nodes and the clients share; it is read when this module is compiled.
   """
 
+  alias Koma.Shown
+
   @list Path.expand("../../errors.json", __DIR__)
   @external_resource @list
   @codes @list |> File.read!() |> :jiffy.decode([:return_maps])
-
-  # Long enough to recognise what was sent, short enough for a log line.
-  @max_value_length 200
 
   @enforce_keys [:code, :message]
   defstruct [:code, :message, :field, :value, :bound, :retry_after_ms]
@@ -61,18 +60,8 @@ defmodule Koma.Error do
 
   defp shorten(details) do
     case Keyword.fetch(details, :value) do
-      {:ok, value} -> Keyword.put(details, :value, short(value))
+      {:ok, value} -> Keyword.put(details, :value, Shown.value(value))
       :error -> details
     end
   end
-
-  defp short(value) when is_number(value) or is_boolean(value) or is_nil(value), do: value
-
-  defp short(value) when is_binary(value) do
-    if String.length(value) > @max_value_length,
-      do: String.slice(value, 0, @max_value_length) <> "…",
-      else: value
-  end
-
-  defp short(value), do: value |> inspect(limit: 20, printable_limit: 100) |> short()
 end

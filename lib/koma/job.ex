@@ -4,7 +4,8 @@ defmodule Koma.Job do
   are read from the store.
   """
 
-  alias Koma.{Access, Cache, Caller, Cluster, Error, Options, Queue, Scheduler, Store, Telemetry}
+  alias Koma.{Access, Cache, Caller, Cluster, Error, Options, Queue, Scheduler, Shown, Store}
+  alias Koma.Telemetry
   alias Koma.Job.{Cached, Event, Followers, Keeper, Lifecycle, Preview, Processes, Record}
   alias Koma.Job.{Request, Retry, Server}
   alias Koma.Queue.Ticket
@@ -264,7 +265,7 @@ defmodule Koma.Job do
   end
 
   defp not_found(id) do
-    Error.new("not_found", "There is no job #{inspect(id, printable_limit: 80)}", value: id)
+    Error.new("not_found", "There is no job #{Shown.text(id)}", value: id)
   end
 
   # A job may end between looking for its process and asking it; then the store has the answer,

@@ -8,7 +8,7 @@ defmodule Koma.ModelNode do
   """
   use Supervisor
 
-  alias Koma.{Error, Options}
+  alias Koma.{Error, Options, Shown}
   alias Koma.ModelNode.{Catalogue, Order, Server, Spec}
   alias Koma.Wire.Messages.Submit
 
@@ -44,7 +44,7 @@ defmodule Koma.ModelNode do
 
   defp unknown(name) do
     known = Enum.map(Catalogue.rows(), & &1.spec.name)
-    message = "There is no model node #{inspect(name, printable_limit: 80)}"
+    message = "There is no model node #{Shown.text(name)}"
     Error.new("not_found", message, field: "node", value: name, bound: known)
   end
 

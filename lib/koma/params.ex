@@ -7,7 +7,7 @@ defmodule Koma.Params do
   (The parameters of tasks are checked by the JSON Schemas of their model nodes instead.)
   """
 
-  alias Koma.Error
+  alias Koma.{Error, Shown}
 
   @words %{
     string: "a string",
@@ -120,7 +120,8 @@ defmodule Koma.Params do
       {:ok, value}
     else
       bound = if high, do: "#{low}..#{high}", else: ">= #{low}"
-      message = "The field #{quoted(name)} must be an integer #{bound}."
+      words = if high, do: "from #{low} to #{high}", else: "of at least #{low}"
+      message = "The field #{quoted(name)} must be an integer #{words}."
       {:error, Error.new("out_of_bounds", message, field: name, value: value, bound: bound)}
     end
   end
@@ -133,7 +134,7 @@ defmodule Koma.Params do
     {:error, Error.new("wrong_type", message, field: name, value: value)}
   end
 
-  defp quoted(name), do: inspect(name)
+  defp quoted(name), do: Shown.text(name)
 
   # A name that somebody sent may be as long as a frame; its beginning is enough.
   defp shown(name), do: String.slice(name, 0, 60)

@@ -2,7 +2,7 @@ defmodule Koma.Queue do
   @moduledoc "The queues, one per family: admission, order, position and estimated wait."
   use Supervisor
 
-  alias Koma.{Access, Error, Options, Telemetry}
+  alias Koma.{Access, Error, Options, Shown, Telemetry}
   alias Koma.Queue.{Cost, Refusals, Server, Ticket}
 
   @registry Koma.Queue.Registry
@@ -108,7 +108,7 @@ defmodule Koma.Queue do
   end
 
   defp unknown(family) do
-    message = "There is no queue of #{inspect(family, printable_limit: 80)}"
+    message = "There is no queue of #{Shown.text(family)}"
     details = [field: "family", value: family, bound: Enum.sort(families())]
     Error.new("not_found", message, details)
   end

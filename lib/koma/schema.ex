@@ -5,12 +5,13 @@ defmodule Koma.Schema do
   Of JSON Schema (draft 2020-12) this knows what runners send: `type` (also a list of types),
   `properties`, `required`, `additionalProperties: false`, `minimum`, `maximum`,
   `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`, `minLength`, `maxLength`, `enum`,
-  `const`, `default`, `items`, `minItems`, `maxItems`, `anyOf` and `$ref` into `$defs`. Other
+  `const`, `default`, `items`, `minItems`, `maxItems`, `anyOf`, `not` of a gap between two exclusive bounds, and
+  `$ref` into `$defs`. Other
   keywords are left to the runner, which checks again. A number without a fraction counts as an
   integer, as in JSON Schema.
   """
 
-  alias Koma.{Each, Error}
+  alias Koma.{Each, Error, Shown}
 
   @types %{
     "string" => "a string",
@@ -84,11 +85,12 @@ defmodule Koma.Schema do
 
     hint =
       case nearest(name, known) do
+        nil when known == [] -> "none is taken here"
         nil -> "known are #{Enum.join(Enum.sort(known), ", ")}"
-        nearest -> "did you mean #{inspect(nearest)}?"
+        nearest -> "did you mean #{Shown.text(nearest)}?"
       end
 
-    error("unknown_field", "There is no field #{inspect(field)}; #{hint}", field, value, nil)
+    error("unknown_field", "There is no field #{Shown.text(field)}; #{hint}", field, value, nil)
   end
 
   defp none_missing(value, required, path) do
@@ -99,7 +101,7 @@ defmodule Koma.Schema do
       name ->
         error(
           "missing_field",
-          "The field #{inspect(join(path, name))} is required",
+          "The field #{Shown.text(join(path, name))} is required",
           join(path, name),
           nil,
           nil
@@ -139,7 +141,8 @@ defmodule Koma.Schema do
   defp value(given, schema, root, path) do
     with {:ok, given} <- typed(given, schema, path),
          :ok <- allowed(given, schema, path),
-         :ok <- bounded(given, schema, path) do
+         :ok <- bounded(given, schema, path),
+         :ok <- beside_gap(given, schema, path) do
       inside(given, schema, root, path)
     end
   end
@@ -179,7 +182,7 @@ defmodule Koma.Schema do
         error("invalid_value", "#{path} must be one of #{list(allowed)}", path, given, allowed)
   end
 
-  defp list(values), do: Enum.map_join(values, ", ", &inspect/1)
+  defp list(values), do: Enum.map_join(values, ", ", &Shown.text/1)
 
   @bounds [
     {"minimum", :number, "at least"},
@@ -205,6 +208,25 @@ defmodule Koma.Schema do
     end)
   end
 
+  defp beside_gap(
+         given,
+         %{"not" => %{"exclusiveMinimum" => low, "exclusiveMaximum" => high}},
+         path
+       )
+       when is_number(given) and given > low and given < high do
+    wanted = "#{Shown.text(low)} or at least #{Shown.text(high)}"
+
+    error(
+      "out_of_bounds",
+      "#{path} must be #{wanted}, not #{Shown.text(given)}",
+      path,
+      given,
+      high
+    )
+  end
+
+  defp beside_gap(_given, _schema, _path), do: :ok
+
   defp size(given, :number) when is_number(given), do: given
   defp size(given, :string) when is_binary(given), do: given |> String.to_charlist() |> length()
   defp size(given, :list) when is_list(given), do: length(given)
@@ -227,7 +249,7 @@ defmodule Koma.Schema do
   end
 
   defp sentence(path, :number, words, bound, size) do
-    "#{path} must be #{words} #{bound}, not #{size}"
+    "#{path} must be #{words} #{Shown.text(bound)}, not #{Shown.text(size)}"
   end
 
   defp sentence(path, :string, words, bound, size) do

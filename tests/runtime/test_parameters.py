@@ -6,7 +6,7 @@ import contextlib
 import enum
 import math
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from koma.errors import KomaError
-from koma.models.parameters import Parameters
+from koma.models.parameters import Parameters, ZeroOr
 from koma.models.toy.params import ToyParams
 from koma.port.messages import InputRef, Submit
 from koma.runtime import intake
@@ -30,6 +30,7 @@ class Sample(Parameters):
     prompt: str = Field(min_length=1, max_length=10, description="p")
     steps: int = Field(4, ge=1, le=50, multiple_of=2, description="s")
     scale: float = Field(3.0, gt=0, lt=20, description="g")
+    heat: Annotated[float, Field(ge=0, le=5), ZeroOr(0.01)] = Field(0.0, description="h")
     size: Literal[64, 128] = Field(64, description="z")
     mode: Literal["a"] = Field("a", description="m")
     loud: bool = Field(False, description="l")
@@ -43,7 +44,7 @@ class Sample(Parameters):
         ({"prompt": "x", "stepz": 1}, "unknown_field", "stepz", None, None),
         ({"prompt": 5}, "wrong_type", "prompt", 5, None),
         ({"prompt": None}, "wrong_type", "prompt", None, None),
-        ({"prompt": b"x"}, "wrong_type", "prompt", "b'x'", None),
+        ({"prompt": b"x"}, "wrong_type", "prompt", "1 byte that is no text", None),
         ({"prompt": ""}, "out_of_bounds", "prompt", "", 1),
         ({"prompt": "x", "steps": 0}, "out_of_bounds", "steps", 0, 1),
         ({"prompt": "x", "steps": 52}, "out_of_bounds", "steps", 52, 50),
@@ -57,6 +58,9 @@ class Sample(Parameters):
         ({"prompt": "x", "scale": math.inf}, "out_of_bounds", "scale", "inf", None),
         ({"prompt": "x", "steps": math.nan}, "out_of_bounds", "steps", "nan", None),
         ({"prompt": "x", "scale": [1]}, "wrong_type", "scale", "[1]", None),
+        ({"prompt": "x", "scale": {"a": None}}, "wrong_type", "scale", '{"a": null}', None),
+        ({"prompt": "x", "steps": 10**300}, "out_of_bounds", "steps", "a number of 301 digits", 50),
+        ({"prompt": "x", "heat": 1e-38}, "out_of_bounds", "heat", 1e-38, 0.01),
         ({"prompt": "x", "size": 65}, "invalid_value", "size", 65, "64 or 128"),
         ({"prompt": "x", "loud": "yes"}, "wrong_type", "loud", "yes", None),
         ({"prompt": "x", "seed": -1}, "out_of_bounds", "seed", -1, 0),
@@ -84,14 +88,15 @@ def test_a_prompt_of_a_megabyte_is_out_of_bounds_and_is_not_repeated_whole() -> 
 def test_an_unknown_parameter_suggests_the_nearest_one_or_lists_them() -> None:
     with pytest.raises(KomaError, match="did you mean steps"):
         check(Sample, {"step": 1})
-    with pytest.raises(KomaError, match="known: loud, mode"):
+    with pytest.raises(KomaError, match="known: heat, loud, mode"):
         check(Sample, {"qqqqqq": 1})
 
 
 def test_good_parameters_keep_their_values_and_get_the_defaults() -> None:
     checked = check(Sample, {"prompt": "x", "scale": 5, "seed": None})
     assert checked.model_dump() == {
-        "prompt": "x", "steps": 4, "scale": 5, "size": 64, "mode": "a", "loud": False, "seed": None,
+        "prompt": "x", "steps": 4, "scale": 5, "heat": 0.0, "size": 64, "mode": "a", "loud": False,
+        "seed": None,
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ defmodule Koma.Cluster.Transfer do
   slow disk or reader never fills the connection.
   """
 
-  alias Koma.{Cluster, Error, Telemetry}
+  alias Koma.{Cluster, Error, Shown, Telemetry}
   alias Koma.Store.{Artifacts, Owners}
 
   @chunk 256 * 1024
@@ -152,7 +152,7 @@ defmodule Koma.Cluster.Transfer do
   end
 
   defp broken(%{peer: peer, id: id}, reason) do
-    Error.new("timeout", "The transfer of #{id} from #{peer} broke off: #{inspect(reason)}",
+    Error.new("timeout", "The transfer of #{id} from #{peer} broke off: #{Shown.reason(reason)}",
       value: id
     )
   end

@@ -15,7 +15,7 @@ defmodule Koma.Cluster.Visit do
   use GenServer, restart: :temporary
   require Logger
 
-  alias Koma.{Cluster, Error, ModelNode, Scheduler, Store}
+  alias Koma.{Cluster, Error, ModelNode, Scheduler, Shown, Store}
   alias Koma.Cluster.Transfer
   alias Koma.Job.{Attempt, Outputs}
   alias Koma.Wire.Messages.{Done, Failed, Submit}
@@ -71,7 +71,7 @@ defmodule Koma.Cluster.Visit do
   end
 
   def handle_info({:DOWN, ref, :process, _pid, reason}, %{task: ref} = state) do
-    moved(state, {:error, Error.new("internal", "Moving files failed: #{inspect(reason)}")})
+    moved(state, {:error, Error.new("internal", "Moving files failed: #{Shown.reason(reason)}")})
   end
 
   def handle_info({:model_node, _id, _attempt, message}, %{phase: :running} = state) do

@@ -3,7 +3,7 @@ defmodule Koma.HTTP.Admin do
 
   @behaviour Koma.HTTP.Handler
 
-  alias Koma.{Admin, Error, Params}
+  alias Koma.{Admin, Error, Params, Shown}
   alias Koma.HTTP.{Body, Reply}
 
   @orders ~w(drain restart load unload resume)
@@ -63,7 +63,7 @@ defmodule Koma.HTTP.Admin do
   defp what(name), do: {:error, unknown(name, ~w(pause resume))}
 
   defp unknown(name, known) do
-    message = "There is no order #{inspect(name)}; known are #{Enum.join(known, ", ")}."
+    message = "There is no order #{Shown.text(name)}; known are #{Enum.join(known, ", ")}."
     Error.new("not_found", message, field: "order", value: name, bound: known)
   end
 

@@ -8,7 +8,7 @@ defmodule Koma.HTTP.Handler do
 
   require Logger
 
-  alias Koma.{Access, Caller, Error}
+  alias Koma.{Access, Caller, Error, Shown}
   alias Koma.HTTP.{Auth, CORS, Reply}
 
   @behaviour :cowboy_handler
@@ -68,11 +68,15 @@ defmodule Koma.HTTP.Handler do
   catch
     # Cowboy's way to say that a part of the request cannot be read.
     :exit, {:request_error, part, _reason} ->
-      {:error, Error.new("invalid_request", "The request has a malformed #{inspect(part)}.")}
+      {:error, Error.new("invalid_request", "The request has a malformed #{part(part)}.")}
 
     kind, reason ->
       {:error, failure(kind, reason, __STACKTRACE__)}
   end
+
+  defp part(:qs), do: "query string"
+  defp part({:header, name}), do: "header #{Shown.text(name)}"
+  defp part(part), do: "part #{Shown.reason(part)}"
 
   # A call into a part of the server that is restarting at this moment.
   defp failure(:exit, {_reason, {GenServer, :call, _arguments}}, _stacktrace) do

@@ -4,7 +4,7 @@ defmodule Koma.Job.Outputs do
   one of this peer, else first into the store of its peer (`store/2`), from which they are fetched.
   """
 
-  alias Koma.{Each, Error}
+  alias Koma.{Each, Error, Shown}
   alias Koma.Store.Artifacts
 
   @doc """
@@ -53,7 +53,8 @@ defmodule Koma.Job.Outputs do
   end
 
   defp adopt_one(%{name: name}, _dir) do
-    {:error, Error.new("model_failed", "The output #{inspect(name)} has neither path nor text")}
+    {:error,
+     Error.new("model_failed", "The output #{Shown.text(name)} has neither path nor text")}
   end
 
   defp store_one(%{path: path} = output, dir) when is_binary(path) do
@@ -96,7 +97,7 @@ defmodule Koma.Job.Outputs do
   end
 
   defp refuse(path, reason) do
-    {:error, Error.new("model_failed", "The output #{inspect(path)} #{reason}")}
+    {:error, Error.new("model_failed", "The output #{Shown.text(path)} #{reason}")}
   end
 
   defp common(output) do

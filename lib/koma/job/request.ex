@@ -6,7 +6,7 @@ defmodule Koma.Job.Request do
   """
 
   alias Koma.Cache.Fingerprint
-  alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema}
+  alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema, Shown}
   alias Koma.Job.Record
   alias Koma.Queue.Cost
   alias Koma.Store.Artifacts
@@ -126,12 +126,15 @@ defmodule Koma.Job.Request do
       name ->
         known = Map.keys(specs)
         field = "inputs.#{name}"
-        message = "There is no input #{inspect(name)}; known are: #{Enum.join(known, ", ")}"
+        message = "There is no input #{Shown.text(name)}; #{known_words(known)}"
 
         {:error,
          Error.new("unknown_field", message, field: field, value: given[name], bound: known)}
     end
   end
+
+  defp known_words([]), do: "this task takes none"
+  defp known_words(known), do: "known are: #{Enum.join(known, ", ")}"
 
   defp required(given, specs) do
     case Enum.find(specs, fn {name, spec} -> spec.required and not is_map_key(given, name) end) do
@@ -140,7 +143,7 @@ defmodule Koma.Job.Request do
 
       {name, _spec} ->
         {:error,
-         Error.new("missing_field", "The input #{inspect(name)} is required",
+         Error.new("missing_field", "The input #{Shown.text(name)} is required",
            field: "inputs.#{name}"
          )}
     end

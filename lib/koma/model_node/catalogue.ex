@@ -8,7 +8,7 @@ defmodule Koma.ModelNode.Catalogue do
   """
   use GenServer
 
-  alias Koma.{Cluster, Error, Schema}
+  alias Koma.{Cluster, Error, Schema, Shown}
   alias Koma.ModelNode.{Order, Spec}
   alias Koma.Wire.Messages.{Ready, Stats}
 
@@ -248,13 +248,16 @@ defmodule Koma.ModelNode.Catalogue do
   end
 
   defp unknown_task(task, known, hint) do
-    message = "There is no task #{inspect(task, printable_limit: 100)}; #{hint}"
+    message = "There is no task #{Shown.text(task)}; #{hint}"
     {:error, Error.new("unknown_task", message, field: "task", value: task, bound: known)}
   end
 
   defp unknown_model(model, task, serving) do
     families = Enum.map(serving, &hd/1)
-    message = "No model #{inspect(model)} serves #{task}; these do: #{Enum.join(families, ", ")}"
+
+    message =
+      "No model #{Shown.text(model)} serves #{task}; these do: #{Enum.join(families, ", ")}"
+
     {:error, Error.new("unknown_model", message, field: "model", value: model, bound: families)}
   end
 

@@ -41,8 +41,11 @@ defmodule Koma.ModelNode.Handshake do
         nearest -> "did you mean #{nearest}?"
       end
 
-    "no family #{inspect(family)} is installed, only #{Enum.join(installed, ", ")}; #{hint}"
+    "no family #{inspect(family)} is installed, #{others(installed)}; #{hint}"
   end
+
+  defp others([]), do: "nor any other"
+  defp others(installed), do: "only #{Enum.join(installed, ", ")}"
 
   @doc "Checks the second `ready`: it must be the answer to our `load`."
   @spec loaded(Ready.t(), Spec.t()) :: :ok | refusal

@@ -158,15 +158,8 @@ defmodule Koma.Socket.Serializer do
 
   defp wrong_type(field, value, wanted) do
     message = "The #{field} of a frame must be #{wanted}."
-    {:error, Koma.Error.new("wrong_type", message, field: field, value: printable(value))}
+    {:error, Koma.Error.new("wrong_type", message, field: field, value: value)}
   end
-
-  # Bytes that are no text cannot be told back in JSON as they are.
-  defp printable(value) when is_binary(value) do
-    if String.valid?(value), do: value, else: inspect(value, limit: 20)
-  end
-
-  defp printable(value), do: value
 
   defp malformed(message), do: {:error, Koma.Error.new("invalid_request", message), nil}
 

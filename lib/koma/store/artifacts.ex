@@ -8,7 +8,7 @@ defmodule Koma.Store.Artifacts do
   never travel between processes: writers write, and readers get a path.
   """
 
-  alias Koma.{Error, Options, Telemetry}
+  alias Koma.{Error, Options, Shown, Telemetry}
   alias Koma.Store.{Collector, Folder, Grace, MediaType, Owners, Temporary}
 
   @chunk 256 * 1024
@@ -165,7 +165,7 @@ defmodule Koma.Store.Artifacts do
   end
 
   defp not_found(id) do
-    Error.new("artifact_not_found", "There is no artifact #{show(id)}", value: id)
+    Error.new("artifact_not_found", "There is no artifact #{Shown.text(id)}", value: id)
   end
 
   @doc "Every stored artifact with its size in bytes."
@@ -197,9 +197,6 @@ defmodule Koma.Store.Artifacts do
 
   # Only a digest ever becomes a path.
   defp id?(id), do: is_binary(id) and id =~ ~r/\A[0-9a-f]{64}\z/
-
-  defp show(id) when is_binary(id), do: inspect(id, printable_limit: 80)
-  defp show(id), do: inspect(id, limit: 5)
 
   defp folder, do: Path.join(Options.get().data_dir, "artifacts")
 
@@ -311,7 +308,7 @@ defmodule Koma.Store.Artifacts do
   defp same(id, id), do: :ok
 
   defp same(id, expected) do
-    message = "The bytes have the digest #{id}, not #{show(expected)}"
+    message = "The bytes have the digest #{id}, not #{Shown.text(expected)}"
     {:error, Error.new("digest_mismatch", message, value: expected, bound: id)}
   end
 

@@ -16,6 +16,7 @@ import { humanize } from "./words.js"
  * @property {number} [maximum]
  * @property {number} [above] exclusive
  * @property {number} [below] exclusive
+ * @property {{exclusiveMinimum: number, exclusiveMaximum: number}} [gap] numbers between these are not taken
  * @property {number} [multipleOf]
  * @property {number} [minLength]
  * @property {number} [maxLength]
@@ -49,6 +50,7 @@ function property(name, declared, required) {
     maximum: some.maximum,
     above: some.exclusiveMinimum,
     below: some.exclusiveMaximum,
+    gap: some.not,
     multipleOf: some.multipleOf,
     minLength: some.minLength,
     maxLength: some.maxLength,
@@ -99,11 +101,12 @@ function parseNumber(property, text) {
 }
 
 /** @param {Property} property @param {number} value */
-function outOfBounds({ minimum, maximum, above, below, multipleOf }, value) {
+function outOfBounds({ minimum, maximum, above, below, gap, multipleOf }, value) {
   if (minimum !== undefined && value < minimum) return `Must be at least ${minimum}.`
   if (maximum !== undefined && value > maximum) return `Must be at most ${maximum}.`
   if (above !== undefined && value <= above) return `Must be more than ${above}.`
   if (below !== undefined && value >= below) return `Must be less than ${below}.`
+  if (gap && value > gap.exclusiveMinimum && value < gap.exclusiveMaximum) return `Must be ${gap.exclusiveMinimum}, or at least ${gap.exclusiveMaximum}.`
   if (multipleOf && Math.abs(value / multipleOf - Math.round(value / multipleOf)) > 1e-9) return `Must be a multiple of ${multipleOf}.`
   return null
 }
@@ -123,7 +126,8 @@ export function slider({ type, minimum, maximum, above, below, multipleOf, choic
   if (choices || !["integer", "number"].includes(type) || low === undefined || high === undefined) return null
   if (type === "integer") return high - low > 10_000 ? null : { min: low + (minimum === undefined ? 1 : 0), max: high, step: multipleOf ?? 1 }
   const step = multipleOf ?? roundStep((high - low) / 100)
-  return { min: minimum ?? low + step, max: maximum ?? high - step, step }
+  // From the first multiple of the step on, so that the values on the way are short ones.
+  return { min: minimum === undefined ? low + step : Number((Math.ceil(minimum / step) * step).toFixed(6)), max: maximum ?? high - step, step }
 }
 
 /** 1, 2 or 5 times a power of ten, at most `step`. @param {number} step */

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    create_model,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from koma.errors import KomaError
 from koma.models.manifest import Manifest
@@ -33,6 +43,27 @@ class Parameters(BaseModel):
     """Base of all parameter declarations: unknown fields and non-finite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+
+@dataclass(frozen=True)
+class ZeroOr:
+    """Bound of a number that turns something off with 0 and is computed with otherwise: 0, or at least
+    ``least``. In the schema it is a ``not`` of what lies between. Goes last into ``Annotated``."""
+
+    least: float
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core), "not": {"exclusiveMinimum": 0, "exclusiveMaximum": self.least}}
+
+    def _check(self, value: float) -> float:
+        if 0 < value < self.least:
+            raise PydanticCustomError(
+                "zero_or_at_least", "Input should be 0 or at least {ge}", {"ge": self.least}
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -87,6 +118,8 @@ def _merged(given: Range | None, info: FieldInfo, name: str, manifest: Manifest)
         largest = bounds.get("le", max(given.choices))
         allowed = tuple(value for value in given.choices if value <= largest)
         annotation, bounds = Literal[allowed], {}
+    for gap in (part for part in info.metadata if isinstance(part, ZeroOr)):
+        annotation, bounds = Annotated[annotation, Field(**bounds), gap], {}
     extra = info.json_schema_extra
     return annotation, Field(default, description=info.description, json_schema_extra=extra, **bounds)
 

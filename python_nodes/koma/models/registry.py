@@ -28,7 +28,9 @@ def find(name: str) -> Family:
     """
     points = _installed().get(name, ())
     if not points:
-        raise _failed(name, f"no family named {name} is installed; installed are {', '.join(names())}")
+        raise _failed(
+            name, f"no family named {name} is installed; installed are {', '.join(names()) or 'none'}"
+        )
     if len(points) > 1:
         places = ", ".join(point.value for point in points)
         raise _failed(name, f"several packages bring a family named {name}: {places}; uninstall all but one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -13,6 +14,8 @@ from koma.errors import KomaError
 
 MAX_SHOWN = 80
 """Characters of an offending value that an error repeats."""
+MAX_DIGITS = 30
+"""A number of more digits says nothing that its length does not."""
 
 _KEPT = (
     "type",
@@ -27,6 +30,7 @@ _KEPT = (
     "default",
     "description",
     "anyOf",
+    "not",
     "properties",
     "required",
     "additionalProperties",
@@ -89,16 +93,29 @@ def check(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
 def unknown(name: str, kind: str, known: Mapping[str, Any]) -> KomaError:
     """Return the error for a name that is not among ``known``, with the nearest one as a suggestion."""
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    if not known:
+        hint = "none is taken here"
     return KomaError("unknown_field", f"no {kind} named {shown(name)}; {hint}", field=shown(name))
 
 
 def shown(value: Any) -> Any:
-    """Return ``value`` as an error may repeat it: long texts are cut, containers become text."""
+    """Return ``value`` as an error may repeat it: what is long is cut, lists and maps become JSON text."""
+    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        return f"a number of {len(str(abs(value)))} digits"
     if value is None or isinstance(value, bool | int | float):
         return value
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _text(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "1 byte that is no text" if len(value) == 1 else f"{len(value)} bytes that are no text"
+    try:
+        return json.dumps(value, ensure_ascii=False, default=shown)
+    except (TypeError, ValueError, RecursionError):
+        return "something that is no JSON"
 
 
 def _whole(value: Any, annotation: Any) -> Any:

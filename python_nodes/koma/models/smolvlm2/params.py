@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from koma.models.manifest import Manifest
-from koma.models.parameters import ADVANCED, MAX_PROMPT, MAX_SEED, WORK, Parameters, Range, fit, labelled
+from koma.models.parameters import (
+    ADVANCED,
+    MAX_PROMPT,
+    MAX_SEED,
+    WORK,
+    Parameters,
+    Range,
+    ZeroOr,
+    fit,
+    labelled,
+)
 
 MAX_NEW_TOKENS = 1024
+MIN_TEMPERATURE = 0.01
+"""Below it every token but the likeliest has no chance, until the logits divided by it are no numbers."""
+MIN_TOP_P = 0.001
+"""The likeliest token alone has more than that in any vocabulary that gives an answer."""
 
 
 class UnderstandParams(Parameters):
@@ -26,16 +42,14 @@ class UnderstandParams(Parameters):
         description="Longest answer in tokens; it may end earlier.",
         json_schema_extra=ADVANCED | WORK,
     )
-    temperature: float = Field(
+    temperature: Annotated[float, Field(ge=0, le=5), ZeroOr(MIN_TEMPERATURE)] = Field(
         0.0,
-        ge=0,
-        le=5,
         description="Randomness of the answer; 0 always takes the likeliest token.",
         json_schema_extra=ADVANCED,
     )
     top_p: float = Field(
         1.0,
-        gt=0,
+        ge=MIN_TOP_P,
         le=1,
         description="Draw from the likeliest tokens that have this probability together.",
         json_schema_extra=ADVANCED,
@@ -52,7 +66,7 @@ class UnderstandParams(Parameters):
     )
     fps: float = Field(
         1.0,
-        gt=0,
+        ge=0.001,
         le=60,
         description="Frames that are read of each second of a video.",
         json_schema_extra=ADVANCED | labelled("Frames per second"),
