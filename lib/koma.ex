@@ -17,6 +17,18 @@ defmodule Koma do
   @spec submit(request :: term, Caller.t()) :: {:ok, job :: map} | {:error, Error.t()}
   def submit(request, caller), do: ask(fn -> Job.submit(request, caller) end)
 
+  @doc """
+  How much of the prompts in the parameters of a job their model reads: `request` has its `task`, perhaps its
+  `model`, and `params` as far as they are written. Nothing is queued for that.
+  """
+  @spec count(request :: term) :: {:ok, %{String.t() => map}} | {:error, Error.t()}
+  def count(request) do
+    ask(fn ->
+      with {:ok, family, task, params} <- Job.Request.draft(request),
+           do: ModelNode.count(family, task, params)
+    end)
+  end
+
   @doc "Cancels a job. Harmless for jobs that ended; `not_found` only for ids never seen."
   @spec cancel(String.t(), Caller.t()) :: :ok | {:error, Error.t()}
   def cancel(id, caller), do: at_owner(:cancel, id, caller, &Job.cancel/2)

@@ -9,10 +9,12 @@ defmodule Koma.ModelNode do
   use Supervisor
 
   alias Koma.{Error, Options, Shown}
-  alias Koma.ModelNode.{Catalogue, Order, Server, Spec}
+  alias Koma.ModelNode.{Catalogue, Counts, Order, Server, Spec}
   alias Koma.Wire.Messages.Submit
 
   @registry Koma.ModelNode.Registry
+  # Who types does not wait for longer.
+  @count_ms 2_000
 
   @doc "Starts the model nodes that the options name."
   @spec start_link(Options.t()) :: Supervisor.on_start()
@@ -27,6 +29,30 @@ defmodule Koma.ModelNode do
   @doc "Stops a job; nothing more is sent about it. Its slot is free once Python has let go."
   @spec cancel(pid, id :: String.t()) :: :ok
   def cancel(node, id), do: GenServer.cast(node, {:cancel, id})
+
+  @doc """
+  Asks a model node of a family on this peer how much of the prompts in `params` it would read: name of the
+  prompt to `tokens`, `read`, `unknown`, `limit` and perhaps `notice`. It answers beside its jobs.
+
+  Error: `unavailable` while none is ready, or where none answers soon.
+  """
+  @spec count(family :: String.t(), task :: String.t(), params :: map) ::
+          {:ok, %{String.t() => map}} | {:error, Error.t()}
+  def count(family, task, params) do
+    ready =
+      for %{spec: %{family: ^family, name: name}, phase: :ready} <- Catalogue.rows(), do: name
+
+    case ready do
+      [] ->
+        Counts.refused("of this task is not ready on this server")
+
+      names ->
+        names |> Enum.random() |> via() |> GenServer.call({:count, task, params}, @count_ms)
+    end
+  catch
+    :exit, {reason, {GenServer, :call, _arguments}} when reason in [:timeout, :noproc] ->
+      Counts.refused("does not answer")
+  end
 
   @doc """
   Gives an operator's order to a model node; it is carried out once its running jobs are done. With

@@ -345,6 +345,55 @@ defmodule Koma.HTTPTest do
     assert raw(port, head, 20_000) =~ ~r/HTTP\/1.1 408 .*request_timeout/s
   end
 
+  describe "counts" do
+    defp count(port, request) do
+      http(port, "POST", "/v1/count", @json, Koma.JSON.encode!(request))
+    end
+
+    test "a task without a prompt has nothing to count, and a job is none of it", %{port: port} do
+      answer = count(port, %{"task" => "toy.run", "params" => %{"steps" => 3}})
+      assert {elem(answer, 0), json(answer)} == {200, %{}}
+      assert json(http(port, "GET", "/v1/jobs")) == []
+    end
+
+    test "what is no draft of a job is refused with the field", %{port: port} do
+      for {request, code, field} <- [
+            {%{"params" => %{}}, "missing_field", "task"},
+            {%{"task" => "toy.walk"}, "unknown_task", "task"},
+            {%{"task" => "toy.run", "params" => %{"steps" => 0}}, "out_of_bounds", "steps"},
+            {%{"task" => "toy.run", "params" => [1]}, "wrong_type", "params"},
+            {%{"task" => "toy.run", "inputs" => %{}}, "unknown_field", "inputs"}
+          ] do
+        error = json(count(port, request))["error"]
+        assert {error["code"], error["field"]} == {code, field}
+      end
+
+      large = %{"task" => "toy.run", "params" => %{"prompt" => String.duplicate("x", 70_000)}}
+      assert code(count(port, large)) == "too_large"
+      assert {405, _, _} = http(port, "GET", "/v1/count")
+    end
+
+    test "a busy model node counts beside its jobs", %{port: port} do
+      job =
+        json(submit(port, %{"task" => "toy.run", "params" => %{"steps" => 500, "step_ms" => 50}}))
+
+      assert eventually(fn ->
+               json(http(port, "GET", "/v1/jobs/" <> job["id"]))["state"] == "running"
+             end)
+
+      assert {200, _, _} = count(port, %{"task" => "toy.run"})
+      assert json(http(port, "GET", "/v1/jobs/" <> job["id"]))["state"] == "running"
+      assert {200, _, _} = http(port, "DELETE", "/v1/jobs/" <> job["id"])
+    end
+
+    test "without a model node that is ready the answer is unavailable", %{port: port} do
+      :ok = Koma.ModelNode.order("toy-1", :drain)
+      assert eventually(fn -> code(count(port, %{"task" => "toy.run"})) == "unavailable" end)
+      :ok = Koma.ModelNode.order("toy-1", :resume)
+      assert eventually(fn -> match?({200, _, _}, count(port, %{"task" => "toy.run"})) end)
+    end
+  end
+
   test "several requests go over one connection", %{port: port} do
     request = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
     last = "GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"

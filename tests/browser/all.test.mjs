@@ -2,6 +2,7 @@
 // A file alone runs as well: node --test tests/browser/shell.test.mjs
 import "./shell.test.mjs"
 import "./form.test.mjs"
+import "./prompt.test.mjs"
 import "./jobs.test.mjs"
 import "./tools.test.mjs"
 import "./story.test.mjs"

@@ -115,7 +115,7 @@ def test_a_missing_and_an_ill_typed_field_are_named(name: str, field: str) -> No
 
 
 def test_a_message_of_the_other_direction_is_an_unknown_type() -> None:
-    with pytest.raises(KomaError, match="unknown type 'pong'; known: cancel, drain"):
+    with pytest.raises(KomaError, match="unknown type 'pong'; known: cancel, count, drain"):
         decode_gateway(encode(SAMPLES["pong"]))
 
 

@@ -4,6 +4,7 @@ defmodule Koma.HTTP.Routes do
   alias Koma.HTTP.{
     Admin,
     Artifacts,
+    Count,
     Dashboard,
     Handler,
     Health,
@@ -24,6 +25,7 @@ defmodule Koma.HTTP.Routes do
     {"/v1/jobs", Handler, {Jobs, :collection}},
     {"/v1/jobs/:id", Handler, {Jobs, :item}},
     {"/v1/jobs/:id/events", Handler, {Jobs, :events}},
+    {"/v1/count", Handler, {Count, :collection}},
     {"/v1/pipelines", Handler, {Pipelines, :collection}},
     {"/v1/pipelines/:id", Handler, {Pipelines, :item}},
     {"/v1/pipelines/:id/events", Handler, {Pipelines, :events}},

@@ -37,6 +37,11 @@ defmodule Koma.Job.Request do
     }
   }
 
+  @draft %{
+    @schema
+    | "properties" => Map.take(@schema["properties"], ~w(task model params))
+  }
+
   @doc "Checks a job request (docs/api.md) and makes the record of a new job."
   @spec build(term, Caller.t()) :: {:ok, Record.t()} | {:error, Error.t()}
   def build(request, _caller) when not is_map(request) do
@@ -52,6 +57,19 @@ defmodule Koma.Job.Request do
       record = %{record | size: Cost.size(spec.params, params)}
       {:ok, if(shared?(request, params, spec), do: identify(record, params), else: record)}
     end
+  end
+
+  @doc """
+  Checks the parameters of a job that somebody is still writing, as far as they are there: returns the family
+  that would run it, its task and these parameters.
+  """
+  @spec draft(term) ::
+          {:ok, family :: String.t(), task :: String.t(), params :: map} | {:error, Error.t()}
+  def draft(request) do
+    with {:ok, %{"task" => task, "params" => given} = request} <- Schema.check(@draft, request),
+         {:ok, family, spec} <- ModelNode.Catalogue.task(task, request["model"]),
+         {:ok, params} <- Schema.check(Map.delete(spec.params, "required"), given),
+         do: {:ok, family, task, Map.take(params, Map.keys(given))}
   end
 
   # Who leaves the seed open wants something new each time, unless they say otherwise.

@@ -287,7 +287,7 @@ defmodule Koma.Job.Server do
   defp model_node(%Messages.Progress{} = progress, state) do
     data = Map.take(progress, [:phase, :step, :total, :eta_ms])
     data = for {name, value} <- data, into: %{}, do: {Atom.to_string(name), value}
-    data = Map.put(data, "attempt", state.attempt)
+    data = data |> Map.put("attempt", state.attempt) |> put_prompts(progress)
     {:noreply, note(%{ensure_started(state) | total: progress.total}, "progress", data)}
   end
 
@@ -340,6 +340,10 @@ defmodule Koma.Job.Server do
     state = forget_lease(state)
     {:noreply, enqueue(state, Retry.refused(state.record, Options.get().max_attempts))}
   end
+
+  # A worker of an earlier version does not tell them.
+  defp put_prompts(data, %{prompts: %{} = prompts}), do: Map.put(data, "prompts", prompts)
+  defp put_prompts(data, _untold), do: data
 
   defp again(state, error) do
     state = state |> ensure_started() |> forget_lease()

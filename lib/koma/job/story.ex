@@ -1,7 +1,7 @@
 defmodule Koma.Job.Story do
   @moduledoc """
   What was told of the current attempt of a run, for jobs that join it: that it started, the
-  tokens, and how far it is (of the progress only the last). Pure.
+  tokens, how far it is (of the progress only the last), and how much of the prompts is read. Pure.
   """
 
   defstruct started: nil, tokens: [], progress: nil
@@ -12,7 +12,12 @@ defmodule Koma.Job.Story do
   @spec note(t, type :: String.t(), data :: map) :: t
   def note(_story, "started", data), do: %__MODULE__{started: data}
   def note(story, "token", data), do: %{story | tokens: [data | story.tokens]}
-  def note(story, "progress", data), do: %{story | progress: data}
+
+  # What is told once of the prompts is told to those who join later, too.
+  def note(story, "progress", data) do
+    %{story | progress: Map.merge(Map.take(story.progress || %{}, ["prompts"]), data)}
+  end
+
   def note(_story, _type, _data), do: %__MODULE__{}
 
   @doc "The events again, as far as they still matter."

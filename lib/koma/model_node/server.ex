@@ -16,10 +16,22 @@ defmodule Koma.ModelNode.Server do
   use GenServer
   require Logger
 
-  alias Koma.{Error, Options}
-  alias Koma.ModelNode.{Backoff, Catalogue, Handshake, Health, Order, OsProcess, Pending, Report}
+  alias Koma.{Error, Options, Shown}
+
+  alias Koma.ModelNode.{
+    Backoff,
+    Catalogue,
+    Counts,
+    Handshake,
+    Health,
+    Order,
+    OsProcess,
+    Pending,
+    Report
+  }
+
   alias Koma.Wire.Messages
-  alias Koma.Wire.Messages.{Cancel, Failed, Log, Ping, Pong, Ready, Stats, Unload}
+  alias Koma.Wire.Messages.{Cancel, Counted, Failed, Log, Ping, Pong, Ready, Stats, Unload}
 
   # A process that cannot be killed (a driver in the kernel) is given up after this long.
   @kill_timeout_ms 5_000
@@ -52,7 +64,8 @@ defmodule Koma.ModelNode.Server do
     served: false,
     flushing: false,
     hopeless: false,
-    pending: Pending.new()
+    pending: Pending.new(),
+    counts: Counts.new()
   ]
 
   @doc "Starts a model node. Options: `:spec`, `:options`, `:listener` (the scheduler), `:name`."
@@ -81,6 +94,19 @@ defmodule Koma.ModelNode.Server do
       :ok -> {:reply, :ok, obey(state, order, within_ms)}
       {:error, error} -> {:reply, {:error, error}, state}
     end
+  end
+
+  # The reader of the process answers, beside whatever its engine does.
+  def handle_call({:count, task, params}, from, %{phase: phase} = state)
+      when phase in [:ready, :draining, :drained] do
+    case Counts.ask(state.counts, from, task, params) do
+      {:ok, count, counts} -> {:noreply, send_message(%{state | counts: counts}, count)}
+      :full -> {:reply, Counts.refused("is asked too much"), state}
+    end
+  end
+
+  def handle_call({:count, _task, _params}, _from, state) do
+    {:reply, Counts.refused("is not ready"), state}
   end
 
   @impl GenServer
@@ -122,11 +148,11 @@ defmodule Koma.ModelNode.Server do
   end
 
   def handle_info({:EXIT, port, reason}, %{process: %{port: port}} = state) do
-    {:noreply, gone(state, "its pipe closed (#{inspect(reason)})")}
+    {:noreply, gone(state, "its pipe closed (#{Shown.reason(reason)})")}
   end
 
   def handle_info({:EXIT, output, reason}, %{process: %{output: output}} = state) do
-    {:noreply, kill(state, "node_crashed", "its guard died (#{inspect(reason)})")}
+    {:noreply, kill(state, "node_crashed", "its guard died (#{Shown.reason(reason)})")}
   end
 
   def handle_info({:EXIT, _old_port, _reason}, state), do: {:noreply, state}
@@ -285,6 +311,10 @@ defmodule Koma.ModelNode.Server do
     end
   end
 
+  defp take(%Counted{} = counted, state) do
+    %{state | counts: Counts.answer(state.counts, counted)}
+  end
+
   defp take(%Log{} = log, state) do
     Report.line(state.spec, log)
     state
@@ -409,7 +439,17 @@ defmodule Koma.ModelNode.Server do
     Report.down(state.spec, error, pause, Pending.ids(state.pending))
     state = tell(state, {:node_down, state.spec.name})
     lost = Pending.lose(state.pending, lost(error, state.spec))
-    state = %{state | process: nil, failures: failures, doom: error, pending: lost}
+    counts = Counts.lose(state.counts)
+
+    state = %{
+      state
+      | process: nil,
+        failures: failures,
+        doom: error,
+        pending: lost,
+        counts: counts
+    }
+
     # An order that was under way has failed with it, and a drain goes on.
     order = if state.order == :drain, do: :drain
     state = %{state | last_error: last_error(state, error), order: order}

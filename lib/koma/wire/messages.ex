@@ -59,6 +59,7 @@ defmodule Koma.Wire.Messages do
   )
 
   message(Cancel, "cancel", id: :str)
+  message(Count, "count", id: :str, task: :str, params: :map)
   message(Drain, "drain")
   message(Ping, "ping", seq: :int)
 
@@ -89,8 +90,11 @@ defmodule Koma.Wire.Messages do
     phase: {:one_of, ~w(prepare step finish)},
     step: :int,
     total: :int,
-    eta_ms: :int
+    eta_ms: :int,
+    prompts: {:nullable, :map}
   )
+
+  message(Counted, "counted", id: :str, prompts: :map)
 
   message(Preview, "preview",
     id: :str,

@@ -19,15 +19,26 @@ export function unreachable() {
   return new KomaError({ code: "unreachable", message: "The server cannot be reached at the moment. Try again when the connection is back." })
 }
 
-/** @param {string} path @param {RequestInit} [options] @returns {Promise<Response>} an answer that is none of an error */
-async function ask(path, options) {
-  const response = await fetch(path, { ...options, headers: headers() }).catch(() => {
+/** @param {string} path @param {RequestInit} [options] @param {Record<string, string>} [more] headers @returns {Promise<Response>} an answer that is none of an error */
+async function ask(path, options, more) {
+  const response = await fetch(path, { ...options, headers: { ...headers(), ...more } }).catch(() => {
     throw unreachable()
   })
   if (response.ok) return response
   if (response.status === 401 && key()) forgetKey() // it was taken away
   const body = await response.json().catch(() => null)
   throw new KomaError(body?.error ?? { code: "internal", message: `The server answered with status ${response.status}.` })
+}
+
+/**
+ * How much of each prompt the model reads.
+ * @param {{task: string, model?: string, params: Record<string, string>}} draft
+ * @param {AbortSignal} signal
+ * @returns {Promise<Record<string, {tokens: number, read: number, unknown: number, limit: number, notice?: string}>>}
+ */
+export async function count(draft, signal) {
+  const options = { method: "POST", body: JSON.stringify(draft), signal }
+  return (await ask("/v1/count", options, { "content-type": "application/json" })).json()
 }
 
 /** @param {string} path @returns {Promise<any>} */

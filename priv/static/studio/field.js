@@ -2,6 +2,7 @@
 // One field of a form: label, control, help, error. What the control is follows from the property's type and bounds.
 import { el, setText, uniqueId } from "./dom.js"
 import { parse, slider } from "./schema.js"
+import { plural } from "./words.js"
 
 const LONG = 200 // characters from which a text gets several lines
 
@@ -16,9 +17,11 @@ export class Field {
     this.control = this.#control()
     this.control.setAttribute("aria-describedby", `${this.error.id} ${this.help.id}`)
     if (property.required) this.control.setAttribute("aria-required", "true")
+    this.count = el("p.count", { role: "status", hidden: true })
+    this.onchange = () => {}
     this.slider = this.#slider()
     this.element = this.#element()
-    this.control.addEventListener("input", () => this.setError(null))
+    this.control.addEventListener("input", () => (this.setError(null), this.onchange()))
     this.set(property.initial)
   }
 
@@ -39,6 +42,14 @@ export class Field {
     else this.control.value = value ?? ""
     if (this.slider) this.#moveSlider()
     this.setError(null)
+    this.onchange()
+  }
+
+  /** Says how much of a prompt the model reads; a warning where that is not all. @param {{tokens: number, notice?: string} | null} count */
+  setCount(count) {
+    this.count.hidden = count === null
+    this.count.classList.toggle("warning", count?.notice !== undefined)
+    setText(this.count, count ? (count.notice ?? plural(count.tokens, "token")) : "")
   }
 
   /** Says what is wrong, at the field; null: nothing. @param {string | null} message */
@@ -102,6 +113,6 @@ export class Field {
     if (type === "boolean") return el("div.field.check", {}, this.control, label, this.help, this.error)
     if (this.slider) return el("div.field.ranged", {}, label, this.control, this.slider, this.error, this.help)
     const small = type !== "string" && type !== "json"
-    return el(small ? "div.field.small" : required ? "div.field.main" : "div.field", {}, label, this.control, this.error, this.help)
+    return el(small ? "div.field.small" : required ? "div.field.main" : "div.field", {}, label, this.control, this.error, this.count, this.help)
   }
 }

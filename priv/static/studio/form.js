@@ -1,5 +1,6 @@
 // @ts-check
 // The form of a task, built from the schemas that its families declare: parameters, files, choice of the model.
+import { Counter } from "./counter.js"
 import { el, setText } from "./dom.js"
 import { dropZones } from "./drop.js"
 import { Field } from "./field.js"
@@ -10,12 +11,14 @@ import { errorWords } from "./words.js"
 export class Form {
   /**
    * @param {object} options
+   * @param {string} options.task
    * @param {any[]} options.families that serve the task: `{family, spec}`
    * @param {string} options.action what the button says
    * @param {import("./connection.js").Connection} options.connection
    * @param {(request: {model?: string, params: object, inputs: object}) => Promise<void>} options.submit
    */
-  constructor({ families, action, connection, submit }) {
+  constructor({ task, families, action, connection, submit }) {
+    this.counter = new Counter(() => ({ task, ...this.#model() }))
     this.families = families
     this.connection = connection
     this.submit = submit
@@ -62,8 +65,7 @@ export class Form {
     this.button.disabled = true
     try {
       const inputs = await this.#inputs()
-      const model = this.families.length > 1 ? { model: this.family.family } : {}
-      await this.submit({ ...model, params, inputs })
+      await this.submit({ ...this.#model(), params, inputs })
     } catch (error) {
       this.showError(/** @type {import("./api.js").KomaError} */ (error))
     } finally {
@@ -86,9 +88,14 @@ export class Form {
     return this.fields.find(({ name }) => name === field.replace(/^params\./, ""))
   }
 
+  #model() {
+    return this.families.length > 1 ? { model: this.family.family } : {}
+  }
+
   #build() {
     const { spec } = this.family
     this.fields = properties(spec.params).map((property) => new Field(property))
+    this.counter.watch(this.fields)
     this.zones = dropZones(spec.inputs, this.connection)
     const advanced = this.fields.filter(({ property }) => property.advanced && !property.required)
     const plain = this.fields.filter((field) => !advanced.includes(field))

@@ -20,6 +20,7 @@ const ENDED = ["completed", "failed", "cancelled", "expired"]
  * @property {number | null} eta_ms
  * @property {number} told when the latest event came, ms since 1970 on this machine
  * @property {string[]} tokens
+ * @property {Record<string, {notice?: string}>} [prompts] how much of each prompt the model reads
  * @property {any[]} [outputs]
  * @property {any} [error]
  * @property {any} [retry] why the attempt before was lost
@@ -40,6 +41,13 @@ export function ended(job) {
   return ENDED.includes(job.state)
 }
 
+/** What the model does not read of its prompts, in words; empty where it reads all. @param {Job} job */
+export function unread(job) {
+  const told = job.outputs?.[0]?.meta?.notice
+  if (typeof told === "string") return told
+  return Object.values(job.prompts ?? {}).flatMap(({ notice }) => (notice ? [notice] : [])).join(" ")
+}
+
 /** The text so far. @param {Job} job */
 export function text(job) {
   const output = job.outputs?.find((one) => one.text !== undefined)
@@ -55,7 +63,7 @@ export function apply(job, event, payload) {
     case "started":
       return { ...next, state: "running", ...nothingYet(payload.total), attempt: payload.attempt, eta_ms: payload.estimate_ms || null }
     case "progress":
-      return { ...next, state: "running", phase: payload.phase, step: payload.step, total: payload.total, eta_ms: payload.eta_ms }
+      return { ...next, state: "running", phase: payload.phase, step: payload.step, total: payload.total, eta_ms: payload.eta_ms, prompts: payload.prompts ?? job.prompts }
     case "token":
       return { ...next, tokens: Object.assign([...job.tokens], { [payload.index]: payload.text }) }
     case "retrying":

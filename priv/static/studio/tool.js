@@ -19,7 +19,7 @@ export class Tool {
     const words = taskWords(task)
     this.slug = words.slug
     this.title = words.title
-    this.form = new Form({ families, action: words.action, connection: studio.connection, submit: (request) => this.submit(request) })
+    this.form = new Form({ task, families, action: words.action, connection: studio.connection, submit: (request) => this.submit(request) })
     this.empty = el("p.empty", {}, words.empty)
     this.jobs = el("div.jobs", {}, this.empty)
     /** @type {Map<string, JobView>} */

@@ -2,7 +2,7 @@
 // One job on the page: its wait, its progress, its previews, its end.
 import { actions, button } from "./actions.js"
 import { announce, el, setText } from "./dom.js"
-import { apply, ended, newJob, text } from "./job.js"
+import { apply, ended, newJob, text, unread } from "./job.js"
 import { facts, figure, frame, parameters, sources, titleOf } from "./result.js"
 import { errorWords, wait } from "./words.js"
 
@@ -43,11 +43,12 @@ export class JobView {
     this.bar = el("progress", { "aria-label": "Progress" })
     this.line = el("p.muted")
     this.note = el("p.note", { hidden: true })
+    this.heed = el("p.heed", { hidden: true })
     this.problem = el("p.error.whole", { role: "alert", hidden: true })
     this.progress = el("div.progress", {}, this.bar, this.line)
     this.end = el("div.end")
     this.element = el("article.job", { "aria-label": title ?? "Job" },
-      el("header", {}, this.title, this.state, this.cancel, this.close), this.source, this.canvas, this.note, this.progress, this.problem, this.end) // prettier-ignore
+      el("header", {}, this.title, this.state, this.cancel, this.close), this.source, this.canvas, this.heed, this.note, this.progress, this.problem, this.end) // prettier-ignore
     this.#drawSource()
     this.timer = setInterval(() => this.#drawLine(), 1000)
     this.#draw()
@@ -150,6 +151,9 @@ export class JobView {
     const { state, attempt, retry } = this.job
     const again = retry && (state === "retrying" || state === "queued" || (state === "running" && attempt > 1))
     this.note.hidden = !again
+    const heed = unread(this.job)
+    this.heed.hidden = heed === ""
+    setText(this.heed, heed)
     if (again) setText(this.note, `The model stopped while it worked on this. It runs again from the start, with the same seed (attempt ${Math.max(attempt, retry.attempt + 1)}).`)
   }
 

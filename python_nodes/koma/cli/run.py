@@ -16,7 +16,18 @@ import typer
 from koma.cli.display import Display, emit
 from koma.cli.exits import Exit, exit_code
 from koma.cli.options import Common
-from koma.client import Client, ClientError, CodedError, Event, JobHandle, PipelineHandle, Preview, StageEvent
+from koma.client import (
+    Client,
+    ClientError,
+    CodedError,
+    Event,
+    JobHandle,
+    PipelineHandle,
+    Preview,
+    Progress,
+    StageEvent,
+)
+from koma.client.events import Completed
 from koma.client.files import write_atomic
 
 T = TypeVar("T")
@@ -73,9 +84,13 @@ async def follow(
     handle: JobHandle | PipelineHandle, stage: str, display: Display, previews: Path | None
 ) -> None:
     """Show every event until the end; when this is cancelled, cancel on the server and wait for its word."""
+    warned: set[str] = set()
     try:
         async for event in handle.events():
             show_event(event, stage, display, previews)
+            for warning in warnings_of(event, stage) - warned:
+                display.note(warning)
+                warned.add(warning)
     except asyncio.CancelledError:
         display.note("cancelling on the server; once more to leave at once")
         with suppress(ClientError, TimeoutError):
@@ -103,6 +118,21 @@ def show_event(event: Event | Preview, stage: str, display: Display, previews: P
             display.event(name, inner)
         case _:
             display.event(stage, event)
+
+
+def warnings_of(event: Event | Preview, stage: str) -> set[str]:
+    """Return what an event tells of prompts that the model does not read whole: while it runs, or with a
+    result that was there already."""
+    match event:
+        case StageEvent(stage=name, event=inner):
+            return warnings_of(inner, name)
+        case Progress(prompts=dict() as prompts):
+            notice = " ".join(reading["notice"] for reading in prompts.values() if "notice" in reading)
+        case Completed(outputs=(first, *_)):
+            notice = str((first.meta or {}).get("notice", ""))
+        case _:
+            notice = ""
+    return {f"warning: {stage}: {notice}"} if notice else set()
 
 
 def _write_preview(stage: str, preview: Preview, folder: Path | None) -> Path | None:

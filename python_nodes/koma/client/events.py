@@ -55,13 +55,18 @@ class Started(Event):
 
 
 class Progress(Event):
-    """``step`` of ``total`` is done; ``phase`` is "prepare", "step" or "finish"."""
+    """``step`` of ``total`` is done; ``phase`` is "prepare", "step" or "finish".
+
+    The first one of the steps tells in ``prompts`` how much of each prompt the model reads: ``tokens``,
+    ``read``, ``unknown``, ``limit``, and a ``notice`` in words where something is left out or unknown.
+    """
 
     phase: str
     step: int
     total: int
     eta_ms: int | None = None
     attempt: int = 1
+    prompts: dict[str, dict[str, Any]] | None = None
 
 
 class Token(Event):

@@ -113,6 +113,15 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Asks how much of the prompts in ``params`` the model would read; answered at once by ``counted``."""
+
+    id: str
+    task: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Drain:
     """Take no more jobs, finish those running, then exit 0."""
 
@@ -155,13 +164,25 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the job is. ``eta_ms`` is 0 while nothing has been measured."""
+    """Where the job is. ``eta_ms`` is 0 while nothing has been measured.
+
+    The first one of the steps tells in ``prompts`` how much of each prompt the model reads.
+    """
 
     id: str
     phase: Phase
     step: Natural
     total: Natural
     eta_ms: Natural
+    prompts: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Answer to ``count``: name of a prompt -> ``{tokens, read, unknown, limit, notice?}``."""
+
+    id: str
+    prompts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -240,9 +261,9 @@ class Pong:
     busy_ms: Natural
 
 
-GatewayMessage = Hello | Load | Unload | Submit | Cancel | Drain | Ping
+GatewayMessage = Hello | Load | Unload | Submit | Cancel | Count | Drain | Ping
 """Gateway → node."""
-NodeMessage = Ready | Accepted | Progress | Preview | Token | Done | Failed | Log | Stats | Pong
+NodeMessage = Ready | Accepted | Progress | Counted | Preview | Token | Done | Failed | Log | Stats | Pong
 """Node → gateway."""
 
 GATEWAY_TYPES: Mapping[str, type] = {cls.__name__.lower(): cls for cls in get_args(GatewayMessage)}

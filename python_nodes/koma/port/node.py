@@ -6,13 +6,17 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from queue import SimpleQueue
+from typing import Any
 
 from koma.errors import KomaError
 from koma.models import registry
 from koma.port.connection import Connection
 from koma.port.messages import (
     Cancel,
+    Count,
+    Counted,
     Drain,
     Failed,
     GatewayMessage,
@@ -123,6 +127,8 @@ class Node:
             case Cancel(id):
                 if engine is not None:
                     engine.cancel(id)
+            case Count():
+                self.send(Counted(message.id, _counted(message, engine)))
             case Load() | Unload() | Drain():
                 self._command(message)
             case Hello():
@@ -186,3 +192,14 @@ class Node:
             return None
         set_name(f"koma:{load.family}")
         return runner
+
+
+def _counted(message: Count, engine: Engine | None) -> Mapping[str, Any]:
+    """What the reader's thread answers without the engine's; it must outlive whatever a tokenizer raises."""
+    if engine is None:
+        return {}
+    try:
+        return engine.count(message.task, message.params)
+    except Exception as error:
+        _log.error("the tokens of a prompt could not be counted", exc_info=error)
+        return {}

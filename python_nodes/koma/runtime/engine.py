@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from koma.errors import KomaError
 from koma.port.limits import MAX_FRAME
@@ -108,6 +109,11 @@ class Engine:
         self._stopping = True
         self._wake()
 
+    def count(self, task: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return how much of each prompt in ``params`` the model would read; nothing for an unknown task."""
+        spec = self._runner.tasks.get(task)
+        return {} if spec is None else spec.count(params)
+
     def busy_ms(self) -> int:
         """How long the most silent operation of the runner has not beaten; 0 when idle."""
         return self._activity.busy_ms()
@@ -160,7 +166,8 @@ class Engine:
     def _join(self, job: Job) -> None:
         if self._roster.begin(job, Phase.STEPPING):
             job.total = job.running_state.total
-            self._say_progress(job, "step", self._estimate_ms(job))
+            prompts = job.running_state.prompts or None
+            self._say_progress(job, "step", self._estimate_ms(job), prompts)
             self._guard(job, self._continue)
 
     def _drop_cancelled(self) -> None:
@@ -257,8 +264,10 @@ class Engine:
             self._say_progress(job, "finish", self._pace.phase_ms(job.request.task, "finish"))
             self._finisher.put(job)
 
-    def _say_progress(self, job: Job, phase: ProgressPhase, eta_ms: float) -> None:
-        self._roster.say(job, Progress(job.id, phase, job.steps_seen, job.total, round(eta_ms)))
+    def _say_progress(
+        self, job: Job, phase: ProgressPhase, eta_ms: float, prompts: Mapping[str, Any] | None = None
+    ) -> None:
+        self._roster.say(job, Progress(job.id, phase, job.steps_seen, job.total, round(eta_ms), prompts))
 
     def _operation(self, *jobs: Job) -> AbstractContextManager[None]:
         """An operation of the runner: unwanted once all of its ``jobs`` were cancelled."""

@@ -31,6 +31,9 @@ class TaskSpec:
     """Output name -> media type."""
     steps: Callable[[Any], int] = lambda _params: 0
     """Checked parameters -> number of steps, as far as they tell it before ``prepare``; 0 = unknown."""
+    count: Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, Any]]] = lambda _params: {}
+    """Parameters as somebody types them -> how much of each prompt among them the model reads. May be called
+    from any thread while jobs run, so it must be quick and share nothing with them."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class State:
     step: int = 0
     """Steps done."""
     done: bool = False
+    prompts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
+    """How much of each prompt is read; told once the job is prepared."""
 
 
 @dataclass(frozen=True)

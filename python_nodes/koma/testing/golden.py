@@ -60,6 +60,7 @@ SAMPLES: dict[str, m.GatewayMessage | m.NodeMessage] = {
         True,
     ),
     "cancel": m.Cancel("01HZX3"),
+    "count": m.Count("count-7", "image.generate", {"prompt": "a café"}),
     "drain": m.Drain(),
     "ping": m.Ping(7),
     "ready": m.Ready(
@@ -85,6 +86,7 @@ SAMPLES: dict[str, m.GatewayMessage | m.NodeMessage] = {
     ),
     "accepted": m.Accepted("01HZX3", 1, 12, 1500),
     "progress": m.Progress("01HZX3", "step", 3, 12, 1125),
+    "counted": m.Counted("count-7", {"prompt": {"tokens": 4, "read": 4, "unknown": 0, "limit": 32}}),
     "preview": m.Preview("01HZX3", 3, "image/webp", bytes(range(256)), 64, 48),
     "token": m.Token("01HZX3", 0, "A café "),
     "done": m.Done(
@@ -133,6 +135,22 @@ VARIANTS: dict[str, m.GatewayMessage | m.NodeMessage] = {
         },
     ),
     "log_deepest": m.Log("debug", "as deep as is allowed", {"deep": nested(MAX_DEPTH - 2)}),
+    "progress_first": m.Progress(
+        "j",
+        "step",
+        0,
+        12,
+        0,
+        {
+            "prompt": {
+                "tokens": 41,
+                "read": 32,
+                "unknown": 0,
+                "limit": 32,
+                "notice": "The prompt has 41 tokens; the model reads the first 32.",
+            }
+        },
+    ),
     "token_long": m.Token("j", 65536, "x" * 70000),
 }
 

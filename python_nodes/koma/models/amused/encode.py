@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from koma.models import prompts
 from koma.models.amused.parts import Parts
 from koma.models.amused.schedule import Schedule, make_schedule
 from koma.models.lru import Lru
@@ -54,13 +55,18 @@ class Encoder:
 
     def __init__(self, parts: Parts, kept: int = 64) -> None:
         self._parts = parts
+        self.counter = prompts.Counter(parts.tokenizer, parts.tokenizer.model_max_length)
         self._texts: Lru[Text] = Lru(kept)
         self._turns = Turns()
         """Whose turn it is to encode: as many threads prepare as there are long preparations"""
 
     def text(self, prompt: str) -> Text:
-        """Encode ``prompt``, cut at the tokenizer's length. Padding is attended to, as the checkpoints
-        expect."""
+        """Encode ``prompt``, cut at the tokenizer's length, which ``count`` tells. Padding is attended to, as
+        the checkpoints expect.
+
+        A longer prompt is not read in several chunks: the image model was trained on one, and the stock
+        pipeline reads one.
+        """
         return self._texts.get(prompt, lambda: self._encoded(prompt))
 
     def _encoded(self, prompt: str) -> Text:
@@ -95,6 +101,7 @@ def start(request: Request, parts: Parts, encoder: Encoder) -> ImageState:
     return ImageState(
         request=request,
         total=params.steps,
+        prompts=encoder.counter.told(prompts.given(params)),
         text=text,
         null=encoder.text(params.negative_prompt) if params.guidance_scale > 1 else None,
         guidance=params.guidance_scale,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
+from koma.models import prompts
 from koma.models.amused import decode, encode, parts, step
 from koma.models.amused.encode import ImageState
 from koma.models.amused.family import FAMILY
@@ -29,7 +30,13 @@ class AmusedRunner:
         self._encoder.text("")
         params = image_params(modules.native_side, modules.multiple, opened.manifest)
         self.tasks: Mapping[str, TaskSpec] = {
-            TASK: TaskSpec(params, {}, {"image": "image/png"}, steps=lambda checked: checked.steps)
+            TASK: TaskSpec(
+                params,
+                {},
+                {"image": "image/png"},
+                steps=lambda checked: checked.steps,
+                count=lambda given: self._encoder.counter.told(prompts.texts(given)),
+            )
         }
 
     def prepare(self, request: Request) -> ImageState:
@@ -72,6 +79,7 @@ class AmusedRunner:
                     "height": image.shape[0],
                     "seed": seed,
                     "steps": painted.total,
+                    **prompts.meta(painted.prompts),
                 },
             )
             for number, (image, path, seed) in enumerate(zip(images, paths, seeds, strict=True), start=1)

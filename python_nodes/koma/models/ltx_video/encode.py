@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from koma.models import prompts
 from koma.models.lru import Lru
 from koma.models.ltx_video.parts import Parts
 from koma.models.ltx_video.schedule import Schedule, make_schedule
@@ -60,12 +61,13 @@ class Encoder:
 
     def __init__(self, parts: Parts, kept: int = 64) -> None:
         self._parts = parts
+        self.counter = prompts.Counter(parts.tokenizer, parts.text_tokens)
         self._texts: Lru[torch.Tensor] = Lru(kept)
         self._turns = Turns()
         """Whose turn it is to encode: as many threads prepare as there are long preparations"""
 
     def text(self, prompt: str) -> torch.Tensor:
-        """Encode ``prompt``, cut at ``text_tokens``: [tokens, width].
+        """Encode ``prompt``, cut at ``text_tokens``, which ``count`` tells: [tokens, width].
 
         T5 attends to the padding, as the stock pipeline lets it; the transformer does not, so padding is
         dropped here and comes back only as far as the prompts of one forward differ in length.
@@ -108,6 +110,7 @@ def start(request: Request, parts: Parts, encoder: Encoder) -> VideoState:
     return VideoState(
         request=request,
         total=schedule.steps,
+        prompts=encoder.counter.told(prompts.given(params)),
         text=text,
         null=encoder.text(params.negative_prompt) if params.guidance_scale > 1 else None,
         guidance=params.guidance_scale,

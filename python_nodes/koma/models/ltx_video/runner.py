@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
+from koma.models import prompts
 from koma.models.loading import Opened, open_checkpoint
 from koma.models.ltx_video import decode, encode, parts, step
 from koma.models.ltx_video.encode import VideoState
@@ -33,7 +34,13 @@ class LtxVideoRunner:
         params = video_params(modules.multiple, modules.temporal, opened.manifest)
         inputs, outputs = {"image": _FIRST_IMAGE}, {"video": "video/mp4"}
         self.tasks: Mapping[str, TaskSpec] = {
-            TASK: TaskSpec(params, inputs, outputs, steps=lambda checked: checked.steps)
+            TASK: TaskSpec(
+                params,
+                inputs,
+                outputs,
+                steps=lambda checked: checked.steps,
+                count=lambda given: self._encoder.counter.told(prompts.texts(given)),
+            )
         }
 
     def prepare(self, request: Request) -> VideoState:
@@ -71,6 +78,7 @@ class LtxVideoRunner:
             "fps": fps,
             "seed": filmed.seed,
             "steps": filmed.total,
+            **prompts.meta(filmed.prompts),
         }
         path = media.write_mp4(filmed.request.folder(), frames, fps)
         return [Output("video", "video/mp4", path=path, meta=meta)]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from koma.errors import KomaError
+from koma.models import prompts
 from koma.models.seeds import seed_of
 from koma.models.smolvlm2.cache import AllRead, Reader, Row, from_layers
 from koma.models.smolvlm2.parts import Parts
@@ -32,7 +33,6 @@ class AnswerState(State):
     seed: int
     stream: TextStream
     sight: Sight
-    prompt_tokens: int
     tokens: list[int] = field(default_factory=list)
     """The answer so far, without the token that ended it"""
     fresh: str = ""
@@ -60,6 +60,7 @@ def start(request: Request, parts: Parts, vision: Vision) -> AnswerState:
     return AnswerState(
         request=request,
         total=params.max_new_tokens,
+        prompts={"prompt": _reading(ids, parts).told()},
         row=row,
         last=int(ids[-1]),
         temperature=params.temperature,
@@ -68,7 +69,6 @@ def start(request: Request, parts: Parts, vision: Vision) -> AnswerState:
         seed=seed,
         stream=TextStream(parts.processor.tokenizer),
         sight=sight,
-        prompt_tokens=len(ids),
     )
 
 
@@ -93,6 +93,12 @@ def _check_prompt(prompt: str | None, parts: Parts) -> None:
             raise KomaError(
                 "invalid_value", f"prompt: {mark} is a mark of the chat format", field="prompt", value=mark
             )
+
+
+def _reading(ids: torch.Tensor, parts: Parts) -> prompts.Reading:
+    """All of the conversation is read, or it is refused: the prompt, and what stands for the frames."""
+    unknown = int((ids == parts.processor.tokenizer.unk_token_id).sum())
+    return prompts.Reading(len(ids), len(ids), unknown, parts.context)
 
 
 def _check_length(prompt: int, answer: int, parts: Parts) -> None:

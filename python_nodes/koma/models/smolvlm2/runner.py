@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
+from koma.models import prompts
 from koma.models.loading import Opened, open_checkpoint
 from koma.models.media.sniff import IMAGE_TYPES, VIDEO_TYPES
 from koma.models.smolvlm2 import encode, parts, step
@@ -32,10 +33,15 @@ class SmolVlm2Runner:
         self.loaded = opened.loaded
         self._parts = modules
         self._vision = Vision(modules)
+        self._counter = prompts.Counter(modules.processor.tokenizer, modules.context, cut=False)
         params = understand_params(modules.max_frames, modules.fps, modules.context, opened.manifest)
         self.tasks: Mapping[str, TaskSpec] = {
             TASK: TaskSpec(
-                params, _INPUTS, {"text": "text/plain"}, steps=lambda checked: checked.max_new_tokens
+                params,
+                _INPUTS,
+                {"text": "text/plain"},
+                steps=lambda checked: checked.max_new_tokens,
+                count=lambda given: self._counter.told(prompts.texts(given)),
             )
         }
 
@@ -66,7 +72,7 @@ class SmolVlm2Runner:
         meta = {
             **answer.sight.meta,
             "tokens": len(answer.tokens),
-            "prompt_tokens": answer.prompt_tokens,
+            **prompts.meta(answer.prompts),
             "seed": answer.seed,
         }
         return [Output("text", "text/plain", text=answer.text, meta=meta)]
