@@ -27,7 +27,7 @@ defmodule Koma.Cache.Shared do
   # Anything may lie there; what is no result saves no work.
   defp read(blob) do
     case :erlang.binary_to_term(blob) do
-      %{outputs: [_ | _] = outputs, seed: _, timings: _} = result ->
+      %{outputs: [_ | _] = outputs, seed: _} = result ->
         if Enum.all?(outputs, &is_map/1), do: {:ok, result}, else: :miss
 
       _other ->
