@@ -16,6 +16,7 @@ defmodule Koma.OtherBeam do
     script = """
     options = Koma.CoreCase.options(#{inspect(dir)}, #{inspect(overrides)})
     Koma.Options.put(options)
+    {:ok, _} = Koma.Store.Lock.start_link(options)
     {:ok, _} = Supervisor.start_link([Koma.Telemetry, Koma.Job.Followers, {Koma.Access, options}], strategy: :one_for_one)
     {:ok, _} = Koma.Core.start_link(options)
     Koma.CoreCase.await_ready()
