@@ -12,6 +12,8 @@ defmodule Koma.Redis do
   alias Koma.Redis.{Connection, Scripts}
   alias Koma.{Options, Telemetry}
 
+  @error ~r/\A(ERR|WRONGTYPE|NOSCRIPT|OOM|MISCONF|NOREPLICAS|LOADING|READONLY|NOAUTH|MASTERDOWN|BUSY|EXECABORT|UNKILLABLE|NOPERM) /
+
   @type command :: [iodata | integer]
   @typedoc "What Redis answered: nil, bytes, a list; or the text of its error."
   @type reply :: {:ok, nil | binary | list} | {:error, binary}
@@ -93,6 +95,11 @@ defmodule Koma.Redis do
   end
 
   defp unknown_script?(reply), do: match?({:error, <<"NOSCRIPT", _::binary>>}, reply)
+
+  # eredis takes an error that came in two TCP packets for an answer. Nothing that Koma reads begins so.
+  defp reply({:ok, <<first, _::binary>> = text}) when first in ?A..?Z do
+    if text =~ @error, do: {:error, text}, else: {:ok, text}
+  end
 
   defp reply({:ok, value}), do: {:ok, value(value)}
   defp reply({:error, text}), do: {:error, text}

@@ -17,6 +17,7 @@ defmodule Koma.Store.Redis.Outcome do
   def of({:ok, "fenced"}), do: :fenced
   def of({:ok, "gone"}), do: :lost
   def of({:ok, "gap"}), do: :lost
+  def of({:ok, _unexpected}), do: {:broken, "what no script says"}
   def of({:error, <<"OOM", _::binary>>}), do: :full
   def of({:error, <<"MISCONF", _::binary>>}), do: :full
   def of({:error, <<"NOREPLICAS", _::binary>>}), do: :full
