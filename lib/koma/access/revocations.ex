@@ -35,7 +35,7 @@ defmodule Koma.Access.Revocations do
   def init(%Options{data_dir: dir}) do
     @table = :ets.new(@table, [:set, :named_table, :protected, read_concurrency: true])
     path = Path.join([dir, "access", "revoked"])
-    read(path)
+    _known = read(path)
     {:ok, path, {:continue, :rewrite}}
   end
 

@@ -26,12 +26,12 @@ defmodule Koma.Pipeline.Sizes do
   def admit(id, key, bytes, max_live, max_bytes) do
     cond do
       add({:live, key}, 1) > max_live ->
-        add({:live, key}, -1)
+        _live = add({:live, key}, -1)
         :too_many
 
       add({:bytes, key}, bytes) > max_bytes ->
-        add({:live, key}, -1)
-        add({:bytes, key}, -bytes)
+        _live = add({:live, key}, -1)
+        _bytes = add({:bytes, key}, -bytes)
         :full
 
       true ->
@@ -44,11 +44,12 @@ defmodule Koma.Pipeline.Sizes do
   @spec restore(String.t(), key, non_neg_integer, live? :: boolean) :: :ok
   def restore(id, key, bytes, live?) do
     if :ets.insert_new(@table, {id, key, bytes, live?}) do
-      add({:bytes, key}, bytes)
-      if live?, do: add({:live, key}, 1)
+      _bytes = add({:bytes, key}, bytes)
+      _live = if live?, do: add({:live, key}, 1)
+      :ok
+    else
+      :ok
     end
-
-    :ok
   end
 
   @doc "It takes so many bytes now. Only the process of the pipeline says so."
@@ -56,7 +57,7 @@ defmodule Koma.Pipeline.Sizes do
   def measured(id, bytes) do
     for {^id, key, before, _live?} <- :ets.lookup(@table, id) do
       :ets.update_element(@table, id, {3, bytes})
-      add({:bytes, key}, bytes - before)
+      _bytes = add({:bytes, key}, bytes - before)
     end
 
     :ok
@@ -67,7 +68,7 @@ defmodule Koma.Pipeline.Sizes do
   def ended(id) do
     for {^id, key, _bytes, true} <- :ets.lookup(@table, id) do
       :ets.update_element(@table, id, {4, false})
-      add({:live, key}, -1)
+      _live = add({:live, key}, -1)
     end
 
     :ok
@@ -77,8 +78,8 @@ defmodule Koma.Pipeline.Sizes do
   @spec forget(String.t()) :: :ok
   def forget(id) do
     for {^id, key, bytes, live?} <- :ets.take(@table, id) do
-      add({:bytes, key}, -bytes)
-      if live?, do: add({:live, key}, -1)
+      _bytes = add({:bytes, key}, -bytes)
+      _live = if live?, do: add({:live, key}, -1)
     end
 
     :ok

@@ -25,8 +25,14 @@ defmodule Koma.Store.Check do
 
     case run(dir, repair?) do
       {:ok, report} -> report |> print() |> status() |> System.halt()
-      {:error, sentence} -> print(%{"error" => sentence}) && System.halt(3)
+      {:error, sentence} -> refuse(sentence)
     end
+  end
+
+  @spec refuse(String.t()) :: no_return
+  defp refuse(sentence) do
+    _told = print(%{"error" => sentence})
+    System.halt(3)
   end
 
   defp print(report) do
@@ -86,7 +92,7 @@ defmodule Koma.Store.Check do
   end
 
   defp repair(journal, replay, pipelines, artifacts) do
-    for {id, problem} <- pipelines, do: Files.repair(id, problem)
+    for {id, problem} <- pipelines, do: :ok = Files.repair(id, problem)
     for id <- artifacts, do: {:ok, _aside} = Damage.set_aside(Artifacts.path(id))
     if sound?(replay), do: :ok, else: rewrite(journal, replay)
   end

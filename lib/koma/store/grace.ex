@@ -98,7 +98,7 @@ defmodule Koma.Store.Grace do
   end
 
   defp bound(path, mtime) do
-    if mtime > now() + @ahead_s, do: begin(path)
+    _gone_meanwhile = if mtime > now() + @ahead_s, do: begin(path)
     mtime
   end
 end

@@ -79,7 +79,8 @@ defmodule Koma.Store.Owners do
 
   defp produce(key, bytes) do
     name = {:key, key}
-    :ets.update_counter(@produced, name, bytes, {name, 0})
+    _sum = :ets.update_counter(@produced, name, bytes, {name, 0})
+    :ok
   end
 
   defp names(record) do

@@ -43,7 +43,7 @@ defmodule Koma.Store.Redis.Audit do
     case Redis.command(["SCAN", cursor, "MATCH", "koma:job:*", "COUNT", @scan]) do
       {:ok, [next, keys]} ->
         ids = for "koma:job:" <> id <- keys, do: id
-        if ids != [], do: _next_time = Redis.command(Redis.script(:sweep, ids))
+        _again_next_time = if ids != [], do: Redis.command(Redis.script(:sweep, ids))
         if next == "0", do: :ok, else: everything(next)
 
       {:error, _away} ->

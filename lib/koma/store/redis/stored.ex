@@ -29,7 +29,9 @@ defmodule Koma.Store.Redis.Stored do
     ArgumentError -> :damaged
   end
 
-  defp sound?(record) do
+  # Whatever type a field is said to have, anything may lie in Redis.
+  defp sound?(%Record{} = record) do
+    record = Map.from_struct(record)
     texts = [record.id, record.task, record.model, record.priority, record.on_disconnect]
     counts = [record.attempt, record.losses, record.peer_losses, record.epoch, record.seq]
     optional = [record.finished_at, record.deadline_ms, record.seed]
