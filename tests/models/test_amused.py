@@ -159,6 +159,7 @@ def test_sizes_default_to_those_of_the_checkpoint(runner: Any) -> None:
         "multipleOf": 4,
         "title": "Width",
         "type": "integer",
+        "x-work": True,
     }
     assert schema["guidance_scale"]["default"] == 4.0, "from the checkpoint's koma.json"
 
