@@ -1,189 +1,213 @@
-"""Reads videos within limits: first what they are, then only the frames that are asked for."""
+"""Reads videos within limits: first when which frame is shown, then only the frames that are asked for."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from koma.errors import KomaError
-from koma.models.media import limits, sniff
-from koma.runtime.pulse import beat
+from koma.models.media import geometry, limits, plan, timeline
+from koma.models.media.colour import Colours
+from koma.models.media.decoding import Decoder, Shown, Unreachable
+from koma.models.media.plan import Entry, Run
+from koma.models.media.timeline import Timeline
+from koma.models.media.track import Track, opened
+from koma.runtime import pulse
 from koma.runtime.runner import InputFile
 
 LONG_VIDEO = 300
-"""Frames from which on leaping to key frames is worth a second pass over the packets."""
-LARGE_FRAME = 1280 * 720
-"""Pixels of a frame from which on decoding several at a time is worth starting threads for each clip."""
-
-_DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "matroska", "image/gif": "gif"}
+"""Frames from which on the decoder leaps to key frames; shorter clips are decoded as players do it."""
+_VP8_SHOWN = 0x10
+"""Bit of the first byte of a VP8 frame: it is shown (RFC 6386, 9.1)."""
+_PROGRESSIVE = (0, 1)
+"""Orders of fields of which FFmpeg knows nothing, or that there are none."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """What a video is, counted from its packets: headers may lie or say nothing."""
+    """What a video is, read from its packets: headers may lie or say nothing."""
 
-    frames: int
-    fps: float
-    seconds: float
+    timeline: Timeline
     width: int
     height: int
+    entries: tuple[Entry, ...]
+    """Its packets, as they are stored"""
+
+    @property
+    def frames(self) -> int:
+        """Frames that players show."""
+        return len(self.timeline.times)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; the mean where the rate varies."""
+        return self.timeline.rate
+
+    @property
+    def seconds(self) -> float:
+        """How long the frames are shown altogether."""
+        return self.timeline.seconds
 
 
 def probe(file: InputFile, field: str) -> Video:
-    """Count the frames of a video and check it against the limits, without decoding.
+    """Read when each frame of a video is shown and check it against the limits, without decoding.
 
     Raises:
         KomaError: ``invalid_media``, ``unsupported_media`` or ``too_large``, naming ``field``, value and
         bound.
     """
-    with _opened(file, field) as (container, stream):
-        _check_size(stream, field)
-        announced = _announced_seconds(container, stream)
-        _at_most(announced, limits.MAX_VIDEO_SECONDS, "seconds", field)
-        times = _packet_times(container, stream, field)
-        promised, rate = stream.frames, float(stream.average_rate or 0)
-        width, height = stream.width, stream.height
-    seconds = max(announced, max(times, default=0.0) - min(times, default=0.0))
-    _at_most(seconds, limits.MAX_VIDEO_SECONDS, "seconds", field)
-    if len(times) < max(promised, 1):
-        raise KomaError(
-            "invalid_media",
-            f"{field}: truncated, {len(times)} of {promised or 'at least 1'} frames are there",
-            field=field,
-            value=len(times),
-            bound=max(promised, 1),
-        )
-    fps = rate or (len(times) / seconds if seconds else 1.0)
-    return Video(len(times), fps, seconds or len(times) / fps, width, height)
+    with opened(file, field) as track:
+        stream = track.stream
+        if not stream.width or not stream.height:
+            raise KomaError("invalid_media", f"{field}: the size of its frames is unknown", field=field)
+        limits.at_most(stream.width * stream.height, limits.MAX_VIDEO_PIXELS, "pixels a frame", field)
+        entries, last_shown_for = _read_packets(track, field)
+        when = _timeline(track, plan.stamps(entries), last_shown_for)
+        limits.at_most(when.seconds, limits.MAX_VIDEO_SECONDS, "seconds", field)
+        return Video(when, stream.width, stream.height, tuple(entries))
 
 
-def frames(file: InputFile, indices: Sequence[int], field: str) -> npt.NDArray[np.uint8]:
-    """Decode the frames at ``indices`` (ascending): [n, height, width, 3] of RGB bytes, upright.
+def frames(
+    file: InputFile, indices: Sequence[int], field: str, found: Video | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode the frames at ``indices`` (ascending): [n, height, width, 3] of RGB bytes, as players show them.
 
-    Longest edges above ``MAX_FRAME_EDGE`` are shrunk to it, so that memory stays bounded by the number of
-    frames. In long videos the decoder leaps from key frame to key frame, so that time is bounded by it too.
+    All have the size and orientation of the first one, in square pixels. Longest edges above
+    ``MAX_FRAME_EDGE`` are shrunk to it, so that memory stays bounded by the number of frames. In long videos
+    the decoder leaps from key frame to key frame, so that time is bounded by it too.
+
+    Args:
+        file: the video.
+        indices: in the order in which frames are shown.
+        field: names the input in errors.
+        found: what :func:`probe` told of it.
 
     Raises:
-        KomaError: ``invalid_media`` where one of them cannot be decoded.
+        KomaError: ``invalid_media`` where one of them cannot be decoded; ``too_large`` where too much has to
+            be decoded for them.
     """
-    with _opened(file, field) as (container, stream):
-        if stream.width * stream.height >= LARGE_FRAME:
-            stream.thread_type = "AUTO"
-        taken = _in_order if indices[-1] < LONG_VIDEO else _by_leaps
-        reformatter = VideoReformatter()  # one for all frames: it keeps what it has prepared for their size
-        found = [_pixels(frame, reformatter) for frame in taken(container, stream, indices)]
-    if len(found) < len(indices):
+    found = found or probe(file, field)
+    stamps = plan.stamps(found.entries)
+    wanted = [stamps[index] for index in indices if index < len(stamps)]
+    pictures = _pictures(file, found, wanted, leap=indices[-1] >= LONG_VIDEO, field=field)
+    taken = [pictures[stamp] for stamp in wanted if stamp in pictures]
+    if len(taken) < len(indices):
         raise KomaError(
             "invalid_media",
-            f"{field}: only {len(found)} of {len(indices)} sampled frames could be decoded",
+            f"{field}: only {len(taken)} of {len(indices)} sampled frames could be decoded",
             field=field,
-            value=len(found),
+            value=len(taken),
             bound=len(indices),
         )
-    return np.stack(found)
+    return np.stack(taken)
 
 
-def _in_order(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[Any]:
-    """The frames at ``indices``, by decoding everything up to the last of them."""
-    wanted = set(indices)
-    for number, frame in enumerate(_beating(container.decode(stream))):
-        if number in wanted:
-            yield frame
-        if number >= indices[-1]:
-            return
-
-
-def _by_leaps(container: Any, stream: Any, indices: Sequence[int]) -> Iterator[Any]:
-    """The frames at ``indices``, each decoded from the last key frame before it; may yield fewer."""
-    read = _beating(container.demux(stream))
-    packets = [packet for packet in read if packet.size and packet.pts is not None]
-    stamps = sorted(packet.pts for packet in packets)
-    starts = sorted(packet.pts for packet in packets if packet.is_keyframe) or stamps[:1]
-    reached: int | None = None
-    decoded: Iterator[Any] = iter(())
-    for stamp in (stamps[index] for index in indices if index < len(stamps)):
-        start = starts[max(0, bisect_right(starts, stamp) - 1)]
-        if reached is None or start > reached:
-            container.seek(start, stream=stream)
-            decoded = _beating(container.decode(stream))
-        frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= stamp), None)
-        if frame is None:
-            return
-        reached = frame.pts
-        yield frame
-
-
-def _beating(items: Iterator[Any]) -> Iterator[Any]:
-    """The same packets or frames, with a beat for each."""
-    for item in items:
-        beat()
-        yield item
-
-
-@contextmanager
-def _opened(file: InputFile, field: str) -> Iterator[tuple[Any, Any]]:
-    """The container and its video stream; errors of the decoder become ``invalid_media``."""
-    kind = sniff.check(file, field, sniff.VIDEO_TYPES, limits.MAX_VIDEO_BYTES)
-    try:
-        with av.open(str(file.path), format=_DEMUXERS[kind]) as container:
-            if not container.streams.video:
-                raise KomaError("invalid_media", f"{field}: has no video track", field=field, value=kind)
-            yield container, container.streams.video[0]
-    except (av.FFmpegError, ValueError, EOFError) as error:
-        # The whole text of an FFmpegError names the file, which is a path of this machine.
-        reason = getattr(error, "strerror", None) or error
-        raise KomaError(
-            "invalid_media", f"{field}: truncated or damaged: {reason}", field=field, value=kind
-        ) from error
-
-
-def _check_size(stream: Any, field: str) -> None:
-    if not stream.width or not stream.height:
-        raise KomaError("invalid_media", f"{field}: the size of its frames is unknown", field=field)
-    _at_most(stream.width * stream.height, limits.MAX_VIDEO_PIXELS, "pixels a frame", field)
-
-
-def _announced_seconds(container: Any, stream: Any) -> float:
-    whole = (container.duration or 0) / av.time_base
-    own = float(stream.duration * stream.time_base) if stream.duration else 0.0
-    return own or whole
-
-
-def _packet_times(container: Any, stream: Any, field: str) -> list[float]:
-    """Presentation times in seconds of all frames; stops with an error beyond the limit."""
-    times: list[float] = []
-    for packet in _beating(container.demux(stream)):
-        if packet.size == 0:
-            continue
+def _read_packets(track: Track, field: str) -> tuple[list[Entry], int]:
+    """The table of packets, and the ticks that the last packet shown is told to last; 0 if unknown."""
+    stream = track.stream
+    entries: list[Entry] = []
+    durations: dict[int, int] = {}
+    for packet in track.container.demux(stream):
+        pulse.beat()
         stamp = packet.pts if packet.pts is not None else packet.dts
-        times.append(float(stamp * stream.time_base) if stamp is not None else 0.0)
-        _at_most(len(times), limits.MAX_VIDEO_FRAMES, "frames", field)
-    return times
-
-
-def _at_most(value: float, bound: float, unit: str, field: str) -> None:
-    if value > bound:
-        shown = round(value, 3)
+        if not packet.size or (packet.is_corrupt and track.promised):
+            continue
+        hidden = packet.is_discard or (stream.codec.name == "vp8" and not memoryview(packet)[0] & _VP8_SHOWN)
+        entries.append(Entry(stamp or 0, packet.is_keyframe, not hidden))
+        durations[stamp or 0] = packet.duration or 0
+        limits.at_most(len(entries), limits.MAX_VIDEO_FRAMES, "frames", field)
+    shown = plan.stamps(entries)
+    least = max(track.promised, 1)
+    if len(entries) < least or not shown:
         raise KomaError(
-            "too_large",
-            f"{field}: {shown:g} {unit}, at most {bound:g}",
+            "invalid_media",
+            f"{field}: truncated, {len(entries)} of {track.promised or 'at least 1'} frames are there",
             field=field,
-            value=shown,
-            bound=bound,
+            value=len(entries),
+            bound=least,
         )
+    return entries, durations[shown[-1]]
 
 
-def _pixels(frame: Any, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
-    scale = min(1.0, limits.MAX_FRAME_EDGE / max(frame.width, frame.height))
-    size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-    pixels = reformatter.reformat(frame, *size, format="rgb24").to_ndarray()
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, k=quarter_turns))
+def _timeline(track: Track, stamps: Sequence[int], last_shown_for: int) -> Timeline:
+    stream, tick = track.stream, track.stream.time_base
+    start = track.container.start_time
+    first = float(stamps[0] * tick)
+    clock = first if start is None else min(first, start / av.time_base)
+    rates = [float(rate) for rate in (stream.average_rate, stream.base_rate) if rate]
+    seconds = [float(stamp * tick) for stamp in stamps]
+    rest = _end(track) - seconds[-1]
+    return timeline.of(seconds, rest if rest > 0 else float(last_shown_for * tick), rates, float(tick), clock)
+
+
+def _end(track: Track) -> float:
+    """Seconds at which the header says that the track ends; 0 where it says nothing of this track alone."""
+    stream, container = track.stream, track.container
+    if stream.duration:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if container.duration and len(container.streams) == 1:
+        return float(((container.start_time or 0) + container.duration) / av.time_base)
+    return 0.0
+
+
+def _pictures(
+    file: InputFile, found: Video, wanted: Sequence[int], leap: bool, field: str
+) -> dict[int, npt.NDArray[np.uint8]]:
+    """The pictures at the stamps ``wanted``, by stamp."""
+    if leap:
+        try:
+            return _decoded(file, found, wanted, plan.by_leaps, field)
+        except Unreachable:
+            pass  # its key frames promise more than they hold, as where pictures are refreshed bit by bit
+    return _decoded(file, found, wanted, plan.in_order, field)
+
+
+def _decoded(
+    file: InputFile, found: Video, wanted: Sequence[int], way: Any, field: str
+) -> dict[int, npt.NDArray[np.uint8]]:
+    with opened(file, field) as track:
+        stream = track.stream
+        chosen = way if track.leaps else plan.in_order
+        runs: list[Run] = chosen(found.entries, _with_needed(found, wanted, stream.field_order))
+        size = stream.width * stream.height
+        work = size * sum(run.packets for run in runs)
+        limits.at_most(work, limits.MAX_DECODED_PIXELS, "pixels to decode", field)
+        lay = _Layout(stream.sample_aspect_ratio)
+        taken = set(wanted)
+        shown = Decoder(track, field).shown(runs)
+        return {one.stamp: lay.out(one) for one in shown if one.stamp in taken}
+
+
+def _with_needed(found: Video, wanted: Sequence[int], field_order: int) -> list[int]:
+    """``wanted`` and, in interlaced videos, the frames around them, which deinterlacing looks at."""
+    if field_order in _PROGRESSIVE:
+        return list(wanted)
+    stamps = plan.stamps(found.entries)
+    places = {stamp: place for place, stamp in enumerate(stamps)}
+    around = {places[stamp] + step for stamp in wanted for step in (-1, 0, 1)}
+    return [stamps[place] for place in sorted(around) if 0 <= place < len(stamps)]
+
+
+class _Layout:
+    """Lays frames out as the first one is shown."""
+
+    def __init__(self, pixel_aspect: Any) -> None:
+        self._aspect = pixel_aspect
+        self._colours = Colours()
+        self._first: tuple[tuple[int, int], geometry.Orientation] | None = None
+
+    def out(self, shown: Shown) -> npt.NDArray[np.uint8]:
+        frame = shown.frame
+        if self._first is None:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+            self._first = (
+                geometry.shown_size(frame.width, frame.height, self._aspect),
+                geometry.orientation(bytes(matrix) if matrix is not None else None),
+            )
+        size, orientation = self._first
+        return orientation.apply(self._colours.rgb(frame, size, shown.alpha))

@@ -93,13 +93,13 @@ class Vision:
         from transformers.video_utils import VideoMetadata
 
         found = videos.probe(file, "inputs.video")
+        taken = found.timeline.choose(max_frames, fps)
+        pixels = videos.frames(file, taken, "inputs.video", found)
+        # The processor tells the model index / fps of each frame; here an index is a second.
+        seconds = [found.timeline.time(index) for index in taken]
         metadata = VideoMetadata(
-            total_num_frames=found.frames, fps=found.fps, duration=found.frames / found.fps
+            total_num_frames=found.frames, fps=1.0, duration=found.seconds, frames_indices=seconds
         )
-        processor = self._parts.processor.video_processor
-        taken = processor.sample_frames(metadata, num_frames=max_frames, fps=fps)
-        metadata.frames_indices = taken
-        pixels = videos.frames(file, [int(index) for index in taken], "inputs.video")
         meta = {"frames": len(taken), "of": found.frames, "seconds": round(found.seconds, 3)}
         return Frames(pixels, metadata, meta)
 
