@@ -31,6 +31,16 @@ def job_state(server: ServerProcess, id: str) -> str:
     return str(httpx.get(f"{server.url}/v1/jobs/{id}").json()["state"])
 
 
+def test_a_picture_is_one_by_its_bytes_whatever_its_suffix(
+    full_server: ServerProcess, tmp_path: Path
+) -> None:
+    photo = Path(__file__).parents[1] / "models/cases/photo.jfif"
+    done = koma(full_server, "understand", str(photo), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [output] = json_lines(done.stdout)[-1]["outputs"]
+    assert "width" in output["meta"], "a picture, not a video"
+
+
 def test_the_story_becomes_three_files_with_progress_and_previews(
     full_server: ServerProcess, clip: Path, tmp_path: Path
 ) -> None:

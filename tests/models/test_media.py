@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 import subprocess
@@ -17,12 +18,13 @@ import pytest
 from PIL import Image
 
 from koma.errors import KomaError
-from koma.models.media import encode, image, limits, video
+from koma.models.media import encode, image, limits, sniff, video
 from koma.runtime.runner import InputFile
 
 Write = Callable[[str, bytes], InputFile]
 TYPES = {".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".gif": "image/gif"}
 FIELD = "inputs.video"
+HEADS = Path(__file__).parents[2] / "test/golden/media/heads.json"
 
 
 def _input(path: Path, media_type: str = "") -> InputFile:
@@ -63,6 +65,14 @@ def _refusal(read: Callable[[], object]) -> KomaError:
     assert FIELD in refused.value.message
     assert "tmp" not in refused.value.message, "no path of this machine"
     return refused.value
+
+
+def test_every_golden_head_is_told_as_the_gateway_tells_it() -> None:
+    golden = json.loads(HEADS.read_text())
+    for head in golden["heads"]:
+        start = bytes.fromhex(head["head"])
+        assert (head["file"], sniff.media_type(start)) == (head["file"], head["media_type"])
+    assert golden["names"] == sniff.NAMES
 
 
 def test_an_empty_mp4_is_refused(tmp_path: Path) -> None:
@@ -172,7 +182,7 @@ def test_a_png_of_100_megapixels_is_refused_before_it_is_decoded(tmp_path: Path)
 
 def test_a_png_of_40_megapixels_is_read(tmp_path: Path) -> None:
     Image.new("1", (8_000, 5_000)).save(tmp_path / "large.png")
-    assert image.read(_input(tmp_path / "large.png"), FIELD).size == (8_000, 5_000)
+    assert image.read(_input(tmp_path / "large.png"), FIELD).pixels.size == (8_000, 5_000)
 
 
 @pytest.mark.parametrize("kept", [9, 20, 100, 3000])
@@ -187,11 +197,11 @@ def test_a_picture_is_read_upright_and_transparency_becomes_white(tmp_path: Path
     exif = sideways.getexif()
     exif[0x0112] = 6
     sideways.save(tmp_path / "sideways.jpg", exif=exif)
-    assert image.read(_input(tmp_path / "sideways.jpg"), FIELD).size == (20, 40)
+    assert image.read(_input(tmp_path / "sideways.jpg"), FIELD).pixels.size == (20, 40)
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert image.read(_input(tmp_path / "clear.png"), FIELD).getpixel((0, 0)) == (255, 255, 255)
+    assert image.read(_input(tmp_path / "clear.png"), FIELD).pixels.getpixel((0, 0)) == (255, 255, 255)
     Image.new("RGB", (8, 8), "blue").save(tmp_path / "blue.webp", lossless=True)
-    assert image.read(_input(tmp_path / "blue.webp"), FIELD).getpixel((0, 0)) == (0, 0, 255)
+    assert image.read(_input(tmp_path / "blue.webp"), FIELD).pixels.getpixel((0, 0)) == (0, 0, 255)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ defmodule Koma.HTTP.Artifacts do
 
   defp media_type(req) do
     case :cowboy_req.parse_header("content-type", req) do
+      # A form is an envelope with the file in it: stored as it is, nothing could read it.
+      {"multipart", subtype, _parameters} ->
+        type = "multipart/" <> subtype
+
+        message =
+          "An upload is the bytes of one file, not a form (#{type}): " <>
+            "curl --data-binary @FILE -H 'content-type: video/mp4' …/v1/artifacts"
+
+        {:error, Error.new("unsupported_media", message, field: "content-type", value: type)}
+
       {type, subtype, _parameters} ->
         {:ok, type <> "/" <> subtype}
 

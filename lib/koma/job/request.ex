@@ -9,7 +9,7 @@ defmodule Koma.Job.Request do
   alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema, Shown}
   alias Koma.Job.Record
   alias Koma.Queue.Cost
-  alias Koma.Store.Artifacts
+  alias Koma.Store.{Artifacts, MediaType}
 
   # 32 bits: what every generator of the model families takes, and exact in JSON.
   @max_seed 0xFFFF_FFFF
@@ -189,7 +189,9 @@ defmodule Koma.Job.Request do
   end
 
   defp unsupported(field, media_type, allowed) do
-    message = "#{field} is #{media_type}; it must be one of #{Enum.join(allowed, ", ")}"
+    message =
+      "#{field} is #{MediaType.name(media_type)}; it must be one of #{Enum.join(allowed, ", ")}"
+
     Error.new("unsupported_media", message, field: field, value: media_type, bound: allowed)
   end
 end

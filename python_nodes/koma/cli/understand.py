@@ -27,7 +27,6 @@ from koma.cli.results import save, tell_files, text_of
 from koma.cli.run import follow, run, show_notices, started
 
 TASK = "video.understand"
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def understand(
@@ -74,7 +73,7 @@ async def _understand(
         with make_display(common.json) as display:
             await show_notices(client, display, {TASK})
             clip = await client.upload(file, progress=partial(display.transfer, "upload"))
-            inputs = {input_name(file): clip.id}
+            inputs = {input_name(clip.media_type): clip.id}
             job = await started(client.submit(TASK, params, inputs, model=model, deadline=deadline))
             await follow(job, "caption", display, None)
         end = await job.result()
@@ -87,6 +86,6 @@ async def _understand(
             print(await text_of(client, output))
 
 
-def input_name(file: Path) -> str:
-    """Return which input of the task takes this file, by its name; the server looks at its bytes."""
-    return "image" if file.suffix.lower() in IMAGE_SUFFIXES else "video"
+def input_name(media_type: str) -> str:
+    """Return which input of the task takes a file of this type, which the server told by its bytes."""
+    return "image" if media_type.startswith("image/") and media_type != "image/gif" else "video"

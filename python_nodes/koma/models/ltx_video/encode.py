@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +54,8 @@ class VideoState(State):
     """[tokens]: 1 where a token belongs to the given first frame; None for text to video"""
     generator: torch.Generator
     seed: int
+    first: Mapping[str, Any]
+    """What the answer tells of the given first frame."""
     guess: torch.Tensor | None = None
     """[1, tokens, channels]: the model's guess of the clean latents after the last step"""
 
@@ -105,7 +109,9 @@ def start(request: Request, parts: Parts, encoder: Encoder) -> VideoState:
     seed = seed_of(params)
     generator = torch.Generator().manual_seed(seed)
     text = encoder.text(params.prompt)
-    latents, fixed = _first_latents(request, parts, grid, generator)
+    given = request.inputs.get("image")
+    first = None if given is None else images.read(given, "inputs.image")
+    latents, fixed = _first_latents(request, first, parts, grid, generator)
     schedule = make_schedule(parts.scheduler, params.steps, grid.tokens, parts.device)
     return VideoState(
         request=request,
@@ -121,6 +127,7 @@ def start(request: Request, parts: Parts, encoder: Encoder) -> VideoState:
         fixed=fixed,
         generator=generator,
         seed=seed,
+        first=first.meta if first is not None else {},
     )
 
 
@@ -134,17 +141,18 @@ def coordinates(grid: Grid, parts: Parts, fps: int) -> torch.Tensor:
 
 
 def _first_latents(
-    request: Request, parts: Parts, grid: Grid, generator: torch.Generator
+    request: Request,
+    picture: images.Picture | None,
+    parts: Parts,
+    grid: Grid,
+    generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Latents [1, tokens, channels] to start from, and which of them are given.
 
     The order of draws is that of the stock pipelines: the image's posterior, then the noise.
     """
-    given = request.inputs.get("image")
     size = (request.params.width, request.params.height)
-    first = (
-        None if given is None else _encode_image(images.read(given, "inputs.image"), size, parts, generator)
-    )
+    first = None if picture is None else _encode_image(picture.pixels, size, parts, generator)
     shape = (1, parts.transformer.config.in_channels, grid.frames, grid.height, grid.width)
     noise = torch.randn(shape, generator=generator).to(parts.device)
     if first is None:

@@ -80,6 +80,8 @@ class LtxVideoRunner:
             "steps": filmed.total,
             **prompts.meta(filmed.prompts),
         }
+        if filmed.first:
+            meta["image"] = dict(filmed.first)
         path = media.write_mp4(filmed.request.folder(), frames, fps)
         return [Output("video", "video/mp4", path=path, meta=meta)]
 

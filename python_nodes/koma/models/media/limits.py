@@ -8,8 +8,16 @@ MAX_IMAGE_BYTES = 64 << 20
 """A 40-megapixel PNG of a photograph."""
 MAX_IMAGE_PIXELS = 40_000_000
 """8K video frames are 33 million; 40 million RGB pixels are 120 MB once decoded."""
-MAX_VIDEO_BYTES = 1 << 30
-"""Ten minutes at 13 Mbit/s."""
+MAX_IMAGE_PARTS = 100_000
+"""Chunks of a PNG, segments of a JPEG; a large PNG has some ten thousand."""
+MAX_IMAGE_SCANS = 100
+"""Passes over the pixels of one progressive JPEG; encoders make about ten, and each takes its time."""
+MAX_PROFILE_BYTES = 4 << 20
+"""A colour profile once it is unpacked; the largest of printing presses have 3 MB."""
+MIN_IMAGE_SHARE = 0.5
+"""Of a truncated picture this much must be there: of less a model would describe what fills the rest."""
+MAX_VIDEO_BYTES = 512 << 20
+"""The largest upload that the server takes by default; ten minutes at 7 Mbit/s."""
 MAX_VIDEO_SECONDS = 600.0
 """The models read at most some tens of frames; beyond ten minutes these lie too far apart to mean
 anything."""
@@ -37,6 +45,11 @@ def at_most(value: float, bound: float, unit: str, field: str) -> None:
     raise KomaError(
         "too_large", f"{field}: {shown}, at most {most}", field=field, value=round(value, 3), bound=bound
     )
+
+
+def mebibytes(size: int) -> str:
+    """Return a number of bytes as a sentence tells it."""
+    return f"{size / (1 << 20):,.1f} MiB" if size >= 1 << 20 else f"{size:,} bytes"
 
 
 def megapixels(pixels: float) -> str:

@@ -15,7 +15,13 @@ from koma.errors import KomaError
 from koma.models.media import limits, sniff
 from koma.runtime.runner import InputFile
 
-_DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "matroska", "image/gif": "gif"}
+_MATROSKA = ("video/webm", "video/x-matroska")
+_DEMUXERS = {
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+    "image/gif": "gif",
+    **dict.fromkeys(_MATROSKA, "matroska"),
+}
 _NO_MOVIE = (
     av.stream.Disposition.attached_pic
     | av.stream.Disposition.timed_thumbnails
@@ -59,7 +65,7 @@ def opened(file: InputFile, field: str) -> Iterator[Track]:
     kind = sniff.check(file, field, sniff.VIDEO_TYPES, limits.MAX_VIDEO_BYTES)
     options = {"max_pixels": str(limits.MAX_VIDEO_PIXELS)}
     try:
-        if kind == "video/webm":
+        if kind in _MATROSKA:
             _check_whole(file.path, field)
         with av.open(
             str(file.path), format=_DEMUXERS[kind], options=options, metadata_errors="replace"

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from PIL.Image import Image
 
 from koma.errors import KomaError
 from koma.models.lru import Lru
@@ -80,13 +79,13 @@ class Vision:
         encode = decode()
         return lambda: self._sights.get(key, encode)
 
-    def _image(self, picture: Image) -> Sight:
+    def _image(self, picture: images.Picture) -> Sight:
         processor = self._parts.processor
         batch = processor.image_processor(
-            images=[[picture]], do_image_splitting=False, return_row_col_info=True, return_tensors="pt"
+            images=[[picture.pixels]], do_image_splitting=False, return_row_col_info=True, return_tensors="pt"
         )
         text = processor.replace_image_token(batch, 0)
-        meta = {"width": picture.width, "height": picture.height}
+        meta = {"width": picture.pixels.width, "height": picture.pixels.height, **picture.meta}
         return Sight(self._features(batch), text, "image", meta)
 
     def _frames(self, file: InputFile, max_frames: int, fps: float) -> Frames:
