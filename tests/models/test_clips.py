@@ -18,7 +18,10 @@ from koma.runtime.runner import InputFile
 
 FIELD = "inputs.video"
 CASES = Path(__file__).parent / "cases"
-TYPES = {".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".gif": "image/gif"}
+TYPES = {
+    ".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".gif": "image/gif",
+    ".mkv": "video/x-matroska",
+}  # fmt: skip
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -95,7 +98,11 @@ def _variable(path: Path, *codec: str) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("v.mp4", ("-c:v", "libx264", "-bf", "2")), ("v.webm", ("-c:v", "libvpx", "-b:v", "1M"))],
+    [
+        ("v.mp4", ("-c:v", "libx264", "-bf", "2")),
+        ("v.webm", ("-c:v", "libvpx", "-b:v", "1M")),
+        ("v.mkv", ("-c:v", "libx264", "-bf", "2")),
+    ],
 )
 def test_frames_of_a_variable_rate_are_chosen_and_told_by_their_times(
     tmp_path: Path, name: str, codec: tuple[str, ...]
