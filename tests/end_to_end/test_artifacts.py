@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,34 @@ async def test_a_file_that_is_there_is_not_replaced(client: Client, data: Path, 
     assert target.read_bytes() == b"old"
     await client.download(artifact.id, target, overwrite=True)
     assert target.read_bytes() == b"Koma" * 1000
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_a_path_as_text_bytes_an_open_file_and_a_pipe_are_uploaded_alike(
+    client: Client, data: Path, tmp_path: Path
+) -> None:
+    artifact = await client.upload(data)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sh", "-c", f"cat {data} > {pipe}"]), data.open("rb") as file:
+        for source in (str(data), content(data), file, pipe):
+            assert (await client.upload(source, "text/plain")).id == artifact.id
+        assert not file.closed
+    await client.download(artifact.id, str(tmp_path / "copy.txt"))
+    assert content(tmp_path / "copy.txt") == content(data)
+
+
+async def test_a_file_above_the_limit_of_the_server_is_refused_with_it_before_it_is_sent(
+    client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.bin"
+    with path.open("wb") as file:
+        file.truncate(512 * 1024 * 1024 + 1)
+    sent: list[int] = []
+    with pytest.raises(RefusedError) as refused:
+        await client.upload(path, progress=lambda done, _total: sent.append(done))
+    assert (refused.value.code, refused.value.bound) == ("too_large", 512 * 1024 * 1024)
+    assert sent == []

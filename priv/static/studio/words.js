@@ -84,9 +84,11 @@ export function when(at) {
   return new Date(at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })
 }
 
+const SHORT = /** @type {Record<string, string>} */ ({ "video/quicktime": "MOV", "video/x-matroska": "MKV" })
+
 /** The first of these bytes' media types as people call it. @param {string[]} types */
 export function mediaNames(types) {
-  const names = types.map((type) => (type === "video/quicktime" ? "MOV" : (type.split("/")[1] ?? type).toUpperCase()))
+  const names = types.map((type) => SHORT[type] ?? (type.split("/")[1] ?? type).toUpperCase())
   return names.length > 1 ? `${names.slice(0, -1).join(", ")} or ${names.at(-1)}` : (names[0] ?? "a file")
 }
 

@@ -100,6 +100,9 @@ def _value(text: str) -> Any:
 def input_file(path: Path) -> Path:
     """Return ``path`` if it is a readable file; a usage error otherwise."""
     try:
+        # A pipe can be opened once only: <(cat clip.mp4).
+        if path.is_fifo():
+            return path
         with path.open("rb"):
             return path
     except OSError as error:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import mimetypes
-from collections.abc import AsyncIterator, Callable
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from koma.client.errors import IntegrityError
+from koma.client.errors import IntegrityError, RefusedError
 from koma.client.files import atomic
 from koma.client.http import Http
 from koma.client.records import Artifact, parse
@@ -17,20 +21,42 @@ from koma.client.records import Artifact, parse
 CHUNK = 256 * 1024
 # Called with the bytes done so far and the total, or None where the server does not tell it.
 Transferred = Callable[[int, int | None], None]
+# Where the bytes of an upload come from: a path, the bytes, or a file that is open for reading bytes.
+Source = str | os.PathLike[str] | bytes | BinaryIO
+SMALL = 1024 * 1024
+"""Bytes up to which an upload is sent without asking for the server's limit: they fit into the buffers of a
+connection, so that a refusal is read. Of more the connection may break before."""
 
 
 async def upload(
-    http: Http, path: Path, media_type: str | None = None, progress: Transferred | None = None
+    http: Http,
+    source: Source,
+    media_type: str | None = None,
+    progress: Transferred | None = None,
+    limit: Callable[[], Awaitable[int | None]] | None = None,
 ) -> Artifact:
     """Store a file on the server; the media type is guessed from the name where it is not given.
 
+    An open file is read from its position to its end and stays open. What cannot be read twice, such as a
+    pipe, goes through a temporary file, as its digest is sent before its bytes. ``limit`` tells the most
+    bytes that the server takes.
+
     Raises ``RefusedError`` (``too_large``, ``digest_mismatch`` when the file changed meanwhile, …).
     """
-    digest, size = await asyncio.to_thread(_digest, path)
-    guessed = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    headers = {"content-type": guessed, "content-length": str(size), "x-content-sha256": digest}
-    body = _chunks(path, size, progress)
-    return parse(Artifact, await http.json("POST", "/v1/artifacts", content=body, headers=headers))
+    file, own = await asyncio.to_thread(_opened, source)
+    try:
+        start = file.tell()
+        digest, size = await asyncio.to_thread(_digest, file)
+        if limit is not None and size > SMALL:
+            _check_size(size, await limit())
+        await asyncio.to_thread(file.seek, start)
+        guessed = media_type or _guess(source) or "application/octet-stream"
+        headers = {"content-type": guessed, "content-length": str(size), "x-content-sha256": digest}
+        body = _chunks(file, size, progress)
+        return parse(Artifact, await http.json("POST", "/v1/artifacts", content=body, headers=headers))
+    finally:
+        if own:
+            file.close()
 
 
 async def download(
@@ -66,28 +92,56 @@ async def _body(http: Http, artifact: str, progress: Transferred | None) -> Asyn
                 progress(done, int(length) if length else None)
 
 
-async def _chunks(path: Path, size: int, progress: Transferred | None) -> AsyncIterator[bytes]:
+async def _chunks(file: BinaryIO, size: int, progress: Transferred | None) -> AsyncIterator[bytes]:
     done = 0
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        # No more than was announced, even when the file grows meanwhile: the digest then tells.
-        while done < size and (chunk := await asyncio.to_thread(file.read, min(CHUNK, size - done))):
-            done += len(chunk)
-            yield chunk
-            if progress is not None:
-                progress(done, size)
-    finally:
-        file.close()
+    # No more than was announced, even when the file grows meanwhile: the digest then tells.
+    while done < size and (chunk := await asyncio.to_thread(file.read, min(CHUNK, size - done))):
+        done += len(chunk)
+        yield chunk
+        if progress is not None:
+            progress(done, size)
 
 
-def _digest(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return digest, _tell(file)
+def _opened(source: Source) -> tuple[BinaryIO, bool]:
+    """A file that can be read twice, and whether it is ours to close."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source), True
+    if not isinstance(source, str | os.PathLike):
+        return (source, False) if source.seekable() else (_copy(source), True)
+    file = Path(source).open("rb")  # noqa: SIM115 (closed by the caller)
+    if file.seekable():
+        return file, True
+    with file:
+        return _copy(file), True
 
 
-def _tell(file: BinaryIO) -> int:
-    return file.tell()
+def _copy(file: BinaryIO) -> BinaryIO:
+    copy = tempfile.SpooledTemporaryFile(max_size=SMALL)  # noqa: SIM115 (closed by the caller)
+    shutil.copyfileobj(file, copy, CHUNK)
+    copy.seek(0)
+    return copy  # type: ignore[return-value]
+
+
+def _guess(source: Source) -> str | None:
+    """The media type that the name of a file says, if it has one."""
+    name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    return mimetypes.guess_type(os.fspath(name))[0] if isinstance(name, str | os.PathLike) else None
+
+
+def _digest(file: BinaryIO) -> tuple[str, int]:
+    """The digest of the rest of a file, and how many bytes that is."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _check_size(size: int, bound: int | None) -> None:
+    if bound is not None and size > bound:
+        message = f"The file has {size} bytes; the server takes at most {bound}."
+        error = {"code": "too_large", "message": message, "field": "body", "value": size, "bound": bound}
+        raise RefusedError(error)
 
 
 def _check(artifact: str, digest: str) -> None:

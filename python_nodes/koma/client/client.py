@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from koma.client import artifacts
-from koma.client.artifacts import Transferred
+from koma.client.artifacts import Source, Transferred
 from koma.client.connection import Connection, Timing
 from koma.client.errors import ConnectionLostError, ProtocolError
 from koma.client.events import parse_job_event, parse_pipeline_event
@@ -215,16 +216,31 @@ class Client:
     # Artifacts
 
     async def upload(
-        self, path: Path, media_type: str | None = None, progress: Transferred | None = None
+        self, source: Source, media_type: str | None = None, progress: Transferred | None = None
     ) -> Artifact:
-        """Store a file on the server, streamed; see :func:`koma.client.artifacts.upload`."""
-        return await artifacts.upload(self._http, path, media_type, progress)
+        """Store a file on the server, streamed: a path, bytes, or a file that is open for reading bytes.
+
+        See :func:`koma.client.artifacts.upload`.
+        """
+        return await artifacts.upload(self._http, source, media_type, progress, self._upload_limit)
+
+    async def _upload_limit(self) -> int | None:
+        await self._connected()
+        assert self._requests is not None
+        limits = self._requests.response.get("limits")
+        bound = limits.get("upload_bytes") if isinstance(limits, Mapping) else None
+        return bound if isinstance(bound, int) else None
 
     async def download(
-        self, artifact: str, path: Path, *, overwrite: bool = False, progress: Transferred | None = None
+        self,
+        artifact: str,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Transferred | None = None,
     ) -> None:
         """Write an artifact to a file, whole or not at all; see :func:`koma.client.artifacts.download`."""
-        await artifacts.download(self._http, artifact, path, overwrite=overwrite, progress=progress)
+        await artifacts.download(self._http, artifact, Path(path), overwrite=overwrite, progress=progress)
 
     async def read(self, artifact: str) -> bytes:
         """Return the bytes of an artifact."""

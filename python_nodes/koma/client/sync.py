@@ -6,13 +6,13 @@ The asynchronous client runs in a thread of its own, which also answers heartbea
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from koma.client.artifacts import Transferred
+from koma.client.artifacts import Source, Transferred
 from koma.client.client import DEFAULT_URL, Client
 from koma.client.events import Completed, Event, PipelineCompleted, Preview
 from koma.client.handle import Handle
@@ -94,12 +94,12 @@ class SyncClient:
         return self.wait(self._client.models())
 
     def upload(
-        self, path: Path, media_type: str | None = None, progress: Transferred | None = None
+        self, source: Source, media_type: str | None = None, progress: Transferred | None = None
     ) -> Artifact:
         """Store a file on the server; ``progress`` is called from the client's thread."""
-        return self.wait(self._client.upload(path, media_type, progress))
+        return self.wait(self._client.upload(source, media_type, progress))
 
-    def download(self, artifact: str, path: Path, *, overwrite: bool = False) -> None:
+    def download(self, artifact: str, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write an artifact to a file, whole or not at all."""
         self.wait(self._client.download(artifact, path, overwrite=overwrite))
 
