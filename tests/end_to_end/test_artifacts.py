@@ -79,13 +79,18 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def filled(pipe: Path, data: Path) -> subprocess.Popen[bytes]:
+    """A process that writes ``data`` into a pipe."""
+    os.mkfifo(pipe)
+    return subprocess.Popen(["sh", "-c", f"cat {data} > {pipe}"])
+
+
 async def test_a_path_as_text_bytes_an_open_file_and_a_pipe_are_uploaded_alike(
     client: Client, data: Path, tmp_path: Path
 ) -> None:
     artifact = await client.upload(data)
     pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with subprocess.Popen(["sh", "-c", f"cat {data} > {pipe}"]), data.open("rb") as file:
+    with filled(pipe, data), data.open("rb") as file:
         for source in (str(data), content(data), file, pipe):
             assert (await client.upload(source, "text/plain")).id == artifact.id
         assert not file.closed

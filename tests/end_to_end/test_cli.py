@@ -42,6 +42,16 @@ def test_a_picture_is_one_by_its_bytes_whatever_its_suffix(
         assert "width" in output["meta"], "a picture, not a video"
 
 
+def test_a_clip_from_a_pipe_is_understood(full_server: ServerProcess, clip: Path, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m koma.cli.main understand <(cat {clip}) --max-new-tokens 4 --json"
+    done = subprocess.run(
+        ["bash", "-c", line], env=environment(KOMA_SERVER=full_server.url), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [output] = json_lines(done.stdout)[-1]["outputs"]
+    assert output["meta"]["of"] > 1, "a video"
+
+
 def test_the_story_becomes_three_files_with_progress_and_previews(
     full_server: ServerProcess, clip: Path, tmp_path: Path
 ) -> None:
