@@ -81,11 +81,11 @@ defmodule Koma.Faults.ModelNodeDeathTest do
     end
 
     test "an operation that gives signs of life is no hang, however long it takes", %{dir: dir} do
-      start_core(dir, hang_timeout_ms: 1_000, ping_interval_ms: 50, max_attempts: 1)
+      start_core(dir, hang_timeout_ms: 1_500, ping_interval_ms: 50, max_attempts: 1)
       os_pid = ModelNode.os_pid("toy-1")
 
-      # Two seconds of preparation; the steps, which give no sign within, take a tenth of one each.
-      job = submit!(%{"steps" => 20, "step_ms" => 100, "fail" => "slow_prepare"})
+      # Three seconds of preparation; the steps, which give no sign within, take far less each.
+      job = submit!(%{"steps" => 20, "step_ms" => 150, "fail" => "slow_prepare"})
       assert %{type: "completed"} = List.last(await_end(job["id"]))
       assert ModelNode.os_pid("toy-1") == os_pid
     end
