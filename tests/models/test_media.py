@@ -24,7 +24,7 @@ from koma.runtime.runner import InputFile
 Write = Callable[[str, bytes], InputFile]
 TYPES = {".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".gif": "image/gif"}
 FIELD = "inputs.video"
-HEADS = Path(__file__).parents[2] / "test/golden/media/heads.json"
+HEADS = Path(__file__).parents[2] / "test/media/heads.json"
 
 
 def _input(path: Path, media_type: str = "") -> InputFile:

@@ -4,7 +4,7 @@ defmodule Koma.Store.MediaType do
   PNG that was uploaded as MP4 is refused where a video is wanted, before a model node sees it.
 
   `python_nodes/koma/models/media/sniff.py` tells the same of the same bytes: both are held to
-  `test/golden/media/heads.json`.
+  `test/media/heads.json`.
   """
 
   import Bitwise

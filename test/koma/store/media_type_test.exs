@@ -3,7 +3,7 @@ defmodule Koma.Store.MediaTypeTest do
 
   alias Koma.Store.MediaType
 
-  @golden "../../golden/media/heads.json"
+  @golden "../../media/heads.json"
           |> Path.expand(__DIR__)
           |> File.read!()
           |> Koma.JSON.decode()

@@ -1,7 +1,7 @@
 """Tells the media type of a file from its first bytes; names and announced types may lie.
 
 ``lib/koma/store/media_type.ex`` tells the same of the same bytes: both are held to
-``test/golden/media/heads.json``.
+``test/media/heads.json``.
 """
 
 from __future__ import annotations
