@@ -9,6 +9,7 @@ defmodule Koma.Access.Revocations do
 
   alias Koma.Access.Usage
   alias Koma.{Cluster, Options}
+  alias Koma.Store.Folder
 
   @table __MODULE__
   @line ~r/\A([A-Za-z0-9_-]{1,64}) ([0-9]{1,12})\z/
@@ -66,8 +67,8 @@ defmodule Koma.Access.Revocations do
     new = path <> ".new"
 
     with true <- lines != [] or File.exists?(path),
-         :ok <- File.mkdir_p(Path.dirname(path)),
-         :ok <- File.write(new, lines, [:sync]),
+         :ok <- Folder.make(Path.dirname(path)),
+         :ok <- Folder.write(new, lines),
          {:error, reason} <- File.rename(new, path) do
       complain(path, reason)
     else

@@ -17,12 +17,13 @@ defmodule Koma.Store.ModesTest do
     {:ok, pipeline} = Koma.Pipeline.submit(pipeline(), %Caller{})
     await_pipeline(pipeline["id"])
     :ok = Koma.Queue.pause("toy", true)
+    :ok = Koma.Access.Revocations.revoke("a-session", System.system_time(:second) + 60)
 
     # What model nodes write lies in `work`, which nobody else can enter, and may just be deleted.
     made = Path.wildcard(Path.join(data, "**"), match_dot: true)
     made = Enum.reject(made, &String.starts_with?(&1, Path.join(data, "work/")))
     names = Enum.map(made, &Path.relative_to(&1, data))
-    for name <- ~w(lock secret jobs/journal paused/toy), do: assert(name in names)
+    for name <- ~w(lock secret jobs/journal paused/toy access/revoked), do: assert(name in names)
     assert Enum.count(names, &(Path.dirname(&1) == "pipelines")) == 1
     for kind <- ~w(.type .keys), do: assert(Enum.any?(names, &String.ends_with?(&1, kind)))
     # The output of a model node, too, which wrote it with modes of its own.
