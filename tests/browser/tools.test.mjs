@@ -52,7 +52,7 @@ test("Video: from a first image, previews, then a video that plays", async (t) =
   await view.locator("input[type=file]").setInputFiles({ name: "first.png", mimeType: "image/png", buffer: PIXELS })
   await view.getByLabel("Prompt", { exact: true }).fill("a sailboat moving right")
   await view.getByLabel("Frames", { exact: true }).selectOption("9")
-  await view.getByLabel("Steps").fill("24")
+  await view.getByLabel("Steps").fill("72")
   await view.getByRole("button", { name: "Make the video" }).click()
   const job = await completed(page)
   assert.ok((await recorded(page)).previews >= 4)
