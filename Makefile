@@ -7,7 +7,7 @@ MINUTES ?= 120
 SCALE ?= 1
 # As the server runs.
 EMULATOR := ELIXIR_ERL_OPTIONS="-args_file rel/vm.args.eex"
-PYTHON_CODE := python_nodes tests test/support examples
+PYTHON_CODE := python_nodes tests test/support examples scripts
 
 .PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
 
@@ -28,21 +28,14 @@ serve: setup ## start the server in the foreground
 	@env -u OMP_NUM_THREADS mix compile --no-deps-check
 	@env -u OMP_NUM_THREADS $(PYTHON) -m koma.cli.main serve
 
-test: test-setup test-elixir test-python test-browser ## the three suites: ExUnit, pytest, and the pages in Chromium
+test: test-setup ## the three suites: ExUnit, pytest, and the pages in Chromium; JOBS=2 parts of them at a time
+	$(EMULATOR) $(PYTHON) scripts/suites.py
 
 test-setup:
 	@scripts/setup.sh --browser
 
-test-elixir:
-	$(EMULATOR) scripts/exunit.sh
-
-test-python:
-	mix compile --no-deps-check
-	$(PYTHON) -m pytest
-
-test-browser:
-	mix compile --no-deps-check
-	node --test tests/browser/all.test.mjs
+test-elixir test-python test-browser: test-%:
+	$(EMULATOR) $(PYTHON) scripts/suites.py $*
 
 soak: ## every storm at full size, then MINUTES=120 of mixed load and faults; SCALE=0.1 a tenth of the storms
 	@status=0; $(MAKE) soak-storms || status=1; $(MAKE) soak-load || status=1; exit $$status
@@ -62,7 +55,7 @@ check: test-setup ## format, warnings as errors, Dialyzer, ruff, mypy, all suite
 	.venv/bin/ruff format --check $(PYTHON_CODE)
 	.venv/bin/ruff check $(PYTHON_CODE)
 	.venv/bin/mypy
-	$(MAKE) test-elixir test-python test-browser
+	$(EMULATOR) $(PYTHON) scripts/suites.py
 
 format: ## format both languages
 	mix format

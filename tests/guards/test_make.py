@@ -46,9 +46,9 @@ def test_the_models_of_make_serve_may_come_from_the_hub_unless_its_user_says_oth
 @pytest.mark.parametrize(
     ("target", "part"),
     [
-        ("demo", "cli.main demo"), ("bench", "-m koma.bench"), ("test", "scripts/exunit.sh"),
-        ("test", "-m pytest"), ("test", "all.test.mjs"), ("test-elixir", "scripts/exunit.sh"),
-        ("test-python", "-m pytest"), ("test-browser", "all.test.mjs"),
+        ("demo", "cli.main demo"), ("bench", "-m koma.bench"), ("test", "scripts/suites.py"),
+        ("test-elixir", "suites.py elixir"), ("test-python", "suites.py python"),
+        ("test-browser", "suites.py browser"),
         ("soak-storms", "--only soak"), ("soak-load", "tests.soak"),
     ],
 )  # fmt: skip
