@@ -72,7 +72,7 @@ class Running:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._processes: dict[subprocess.Popen[bytes], Part] = {}
         self._stopped = False
 
     def run(self, part: Part) -> tuple[Part, int, float]:
@@ -86,20 +86,20 @@ class Running:
                     part.command, cwd=ROOT, env={**os.environ, **part.environment},
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
-                self._processes.add(process)
+                self._processes[process] = part
             status = process.wait()
         with self._lock:
-            self._processes.discard(process)
+            del self._processes[process]
         return part, status, time.monotonic() - started
 
     def stop(self) -> None:
         """Interrupt all parts; each then stops the servers that it had started."""
         with self._lock:
             self._stopped = True
-            for process in self._processes:
+            for process, part in self._processes.items():
                 # An Erlang machine would answer SIGINT with its break menu.
-                beam = "mix" in Path(process.args[0]).name  # type: ignore[index]
-                os.killpg(process.pid, signal.SIGTERM if beam else signal.SIGINT)
+                ending = signal.SIGTERM if part.suite == "elixir" else signal.SIGINT
+                os.killpg(process.pid, ending)
 
 
 def main(suites: list[str]) -> int:
