@@ -74,6 +74,16 @@ defmodule Koma.Cluster do
   def tag, do: if(on?(), do: Owner.tag(node()), else: "")
 
   @doc """
+  The tags with which the id of a job may begin that this gateway can read: its own, and where there is a Redis
+  those of the other gateways, too.
+  """
+  @spec tags() :: [String.t(), ...]
+  def tags do
+    others = if Options.get().redis != nil, do: gateways(), else: []
+    [tag() | Enum.map(others, &Owner.tag/1)]
+  end
+
+  @doc """
   Where the process of a job or pipeline is: here, on a peer that is connected, or on one that is
   `:away`. What is nobody's is taken for ours: the store knows.
 

@@ -4,7 +4,22 @@ defmodule Koma.Job do
   are read from the store.
   """
 
-  alias Koma.{Access, Cache, Caller, Cluster, Error, Options, Queue, Scheduler, Shown, Store}
+  @behaviour Koma.Once
+
+  alias Koma.{
+    Access,
+    Cache,
+    Caller,
+    Cluster,
+    Error,
+    Once,
+    Options,
+    Queue,
+    Scheduler,
+    Shown,
+    Store
+  }
+
   alias Koma.Telemetry
   alias Koma.Job.{Cached, Event, Followers, Keeper, Lifecycle, Preview, Processes, Record}
   alias Koma.Job.{Request, Retry, Server}
@@ -18,11 +33,26 @@ defmodule Koma.Job do
   @doc "Checks, admits, stores and starts a job: see docs/internals.md."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
   def submit(request, %Caller{} = caller) do
-    Telemetry.span(:job, fn -> accept(request, caller) end)
+    Telemetry.span(:job, fn -> Once.submit(__MODULE__, request, caller) end)
   end
 
-  defp accept(request, caller) do
-    case Request.build(request, caller) do
+  # Where several gateways share a store, any of them may have made it.
+  @impl Once
+  def made(name, caller) do
+    Enum.find_value(Cluster.tags(), :error, fn tag ->
+      with {:ok, %Record{once: digest}} <- owned("job_" <> tag <> name, caller),
+           {:ok, job} <- get("job_" <> tag <> name, caller) do
+        {:ok, digest, job}
+      else
+        {:error, %Error{code: "not_found"}} -> nil
+        {:error, error} -> {:error, error}
+      end
+    end)
+  end
+
+  @impl Once
+  def make(request, once, caller) do
+    case Request.build(request, once, caller) do
       {:ok, record} -> record |> enter(caller) |> count_refusal(record.model)
       {:error, error} -> count_refusal({:error, error}, nil)
     end

@@ -3,22 +3,44 @@ defmodule Koma.Pipeline do
   Pipelines: small graphs of jobs. Live ones have a process; finished ones are read from disk.
   """
 
-  alias Koma.{Access, Caller, Cluster, Error, Follower}
+  @behaviour Koma.Once
+
+  alias Koma.{Access, Caller, Cluster, Error, Follower, Once}
   alias Koma.Job.Event
   alias Koma.ModelNode.Catalogue
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Server, Sizes}
 
   @doc "Checks, stores and starts a pipeline: when this returns `{:ok, pipeline}` it will be answered."
   @spec submit(term, Caller.t()) :: {:ok, map} | {:error, Error.t()}
-  def submit(request, %Caller{key: key} = caller) do
+  def submit(request, caller), do: Once.submit(__MODULE__, request, caller)
+
+  @impl Once
+  def made(name, caller) do
+    id = Files.id(name)
+
+    with {:ok, %Record{once: digest}} <- owned(id, caller),
+         {:ok, pipeline} <- get_here(id, caller) do
+      {:ok, digest, pipeline}
+    else
+      {:error, _not_found} -> :error
+    end
+  end
+
+  @impl Once
+  def make(request, once, %Caller{key: key} = caller) do
     with {:ok, graph} <- Graph.new(request, tasks()),
-         record = Record.new(Files.new_id(), key, graph),
+         record = new(graph, once, key),
          :ok <- Access.admit_pipeline(key, &admit(record, &1, &2)),
          :ok <- store(record) do
       :ok = Koma.Pipeline.Supervisor.start(record.id, caller.process || self())
       {:ok, live(record.id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
     end
   end
+
+  defp new(graph, nil, key), do: Record.new(Files.new_id(), key, graph)
+
+  defp new(graph, %Once{name: name, digest: digest}, key),
+    do: %Record{Record.new(Files.id(name), key, graph) | once: digest}
 
   # Before it is stored, and by what it will take there.
   defp admit(record, max_live, max_bytes) do

@@ -17,6 +17,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
+        self._replies_flow = asyncio.Event()
+        self._replies_flow.set()
         self.connections = 0
         self.connected = asyncio.Event()
         self.refusing = False
@@ -31,9 +33,14 @@ class Proxy:
         """Keep the connections and let nothing through, in either direction."""
         self._flows.clear()
 
+    def swallow_replies(self) -> None:
+        """Let through what the clients send, and nothing of what the server answers."""
+        self._replies_flow.clear()
+
     def flow(self) -> None:
         """Let bytes through again."""
         self._flows.set()
+        self._replies_flow.set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection in the background."""
@@ -60,16 +67,22 @@ class Proxy:
             return
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+            await asyncio.gather(
+                self._copy(reader, far_writer, self._flows),
+                self._copy(far_reader, writer, self._flows, self._replies_flow),
+            )
         finally:
             writer.transport.abort()
             far_writer.transport.abort()
             self._writers -= {writer, far_writer}
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *gates: asyncio.Event
+    ) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while data := await reader.read(65536):
-                await self._flows.wait()
+                for gate in gates:
+                    await gate.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

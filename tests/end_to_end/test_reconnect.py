@@ -76,20 +76,50 @@ async def test_a_silent_network_is_noticed_by_the_heartbeat(server: ServerProces
             assert (await job.result()).outputs
 
 
-async def test_a_request_whose_reply_is_lost_is_told_and_not_guessed(server: ServerProcess) -> None:
+async def accepted(client: Client, known: set[str]) -> str:
+    """Wait for a job that is not one of these, and return its id."""
+    async with asyncio.timeout(20):
+        # Each turn asks the server once.
+        while not (new := {job.id for job in await client.jobs()} - known):
+            continue
+    (id,) = new
+    return id
+
+
+async def test_a_request_whose_reply_is_lost_is_sent_again_and_makes_no_second_job(
+    server: ServerProcess,
+) -> None:
     async with (
         proxy(server.url) as between,
         Client(f"http://127.0.0.1:{between.port}", timing=QUICK) as client,
+        Client(server.url) as other,
     ):
         await (await client.submit(TASK, {"steps": 1})).result()
-        between.swallow()
-        request = asyncio.ensure_future(client.submit(TASK, {"steps": 1}))
-        await asyncio.sleep(0.05)
+        known = {job.id for job in await other.jobs()}
+        between.swallow_replies()
+        request = asyncio.ensure_future(client.submit(TASK, {"steps": 1}, on_disconnect="keep"))
+        id = await accepted(other, known)
         between.cut()
         between.flow()
-        with pytest.raises(ConnectionLostError):
+        assert (await request).id == id
+        assert {job.id for job in await other.jobs()} - known == {id}
+
+
+async def test_a_request_whose_reply_is_lost_twice_is_told_and_not_guessed(server: ServerProcess) -> None:
+    async with (
+        proxy(server.url) as between,
+        Client(f"http://127.0.0.1:{between.port}", timing=QUICK) as client,
+        Client(server.url) as other,
+    ):
+        await (await client.submit(TASK, {"steps": 1})).result()
+        known = {job.id for job in await other.jobs()}
+        between.swallow_replies()
+        request = asyncio.ensure_future(client.submit(TASK, {"steps": 1}))
+        await accepted(other, known)
+        between.refusing = True
+        between.cut()
+        with pytest.raises((ConnectionLostError, ServerUnreachableError)):
             await request
-        assert (await (await client.submit(TASK, {"steps": 1})).result()).outputs
 
 
 async def test_a_server_that_stays_away_is_told_to_whoever_waits(server: ServerProcess) -> None:

@@ -31,12 +31,23 @@ defmodule Koma.HTTP.Body do
 
   @doc """
   The request of a job or pipeline. Who asks over HTTP may poll: unlike a socket, nobody has to stay for it to
-  go on, unless the request says so.
+  go on, unless the request says so. The header `Idempotency-Key` is the field `idempotency_key`.
   """
   @spec work(:cowboy_req.req()) :: {:ok, map, :cowboy_req.req()} | {:error, Error.t()}
   def work(req) do
-    with {:ok, request, req} <- json_object(req),
-         do: {:ok, Map.put_new(request, "on_disconnect", "keep"), req}
+    with {:ok, request, req} <- json_object(req) do
+      request = request |> Map.put_new("on_disconnect", "keep") |> put_key(idempotency_key(req))
+      {:ok, request, req}
+    end
+  end
+
+  defp put_key(request, nil), do: request
+  defp put_key(request, key), do: Map.put_new(request, "idempotency_key", key)
+
+  # The draft has it as a string of structured fields; clients send it bare.
+  defp idempotency_key(req) do
+    with <<?", quoted::binary>> <- :cowboy_req.header("idempotency-key", req, nil),
+         do: String.trim_trailing(quoted, "\"")
   end
 
   @doc "Refuses a body that announces more than `limit` bytes before any of it is read."

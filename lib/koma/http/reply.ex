@@ -38,6 +38,9 @@ defmodule Koma.HTTP.Reply do
     %{"connection" => "close"}
   end
 
+  # Clients of OpenAI's try a 409 again unless they are told not to.
+  defp about(%Error{code: "conflict"}), do: %{"x-should-retry" => "false"}
+
   # RFC 9110, 15.5.2 asks for it.
   defp about(%Error{code: "unauthorized"}), do: %{"www-authenticate" => "Bearer"}
   defp about(_error), do: %{}

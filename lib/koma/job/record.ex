@@ -22,6 +22,8 @@ defmodule Koma.Job.Record do
     :node,
     :checkpoint,
     :fingerprint,
+    # The digest of a request with an idempotency key.
+    :once,
     cached: false,
     state: "accepted",
     attempt: 0,
@@ -54,6 +56,7 @@ defmodule Koma.Job.Record do
           node: String.t() | nil,
           checkpoint: String.t() | nil,
           fingerprint: Koma.Cache.Fingerprint.t() | nil,
+          once: binary | nil,
           cached: boolean,
           state: Lifecycle.state(),
           attempt: non_neg_integer,

@@ -6,7 +6,7 @@ defmodule Koma.Job.Request do
   """
 
   alias Koma.Cache.Fingerprint
-  alias Koma.{Caller, Cluster, Error, ModelNode, Options, Schema, Shown}
+  alias Koma.{Caller, Cluster, Error, ModelNode, Once, Options, Schema, Shown}
   alias Koma.Job.Record
   alias Koma.Queue.Cost
   alias Koma.Store.{Artifacts, MediaType}
@@ -42,20 +42,23 @@ defmodule Koma.Job.Request do
     | "properties" => Map.take(@schema["properties"], ~w(task model params))
   }
 
-  @doc "Checks a job request (docs/api.md) and makes the record of a new job."
-  @spec build(term, Caller.t()) :: {:ok, Record.t()} | {:error, Error.t()}
-  def build(request, _caller) when not is_map(request) do
+  @doc """
+  Checks a job request (docs/api.md) and makes the record of a new job. One with an idempotency key
+  gets the id that follows from it.
+  """
+  @spec build(term, Once.t() | nil, Caller.t()) :: {:ok, Record.t()} | {:error, Error.t()}
+  def build(request, _once, _caller) when not is_map(request) do
     {:error, Error.new("invalid_request", "A job request is an object", value: request)}
   end
 
-  def build(request, %Caller{} = caller) do
+  def build(request, once, %Caller{} = caller) do
     with {:ok, request} <- Schema.check(@schema, request),
          {:ok, family, spec} <- ModelNode.Catalogue.task(request["task"], request["model"]),
          {:ok, params} <- Schema.check(spec.params, request["params"]),
          :ok <- inputs(request["inputs"], spec.inputs, caller.key) do
-      record = record(request, family, seeded(params, spec.params), caller)
+      record = request |> record(family, seeded(params, spec.params), caller) |> identify(once)
       record = %{record | size: Cost.size(spec.params, params)}
-      {:ok, if(shared?(request, params, spec), do: identify(record, params), else: record)}
+      {:ok, if(shared?(request, params, spec), do: share(record, params), else: record)}
     end
   end
 
@@ -79,7 +82,7 @@ defmodule Koma.Job.Request do
   end
 
   # With the seed as it was asked for: where it may be any, any result is the one.
-  defp identify(record, params) do
+  defp share(record, params) do
     case ModelNode.Catalogue.checkpoint(record.model) do
       {:ok, checkpoint} ->
         fingerprint = Fingerprint.of(record.task, checkpoint, params, record.inputs)
@@ -92,7 +95,7 @@ defmodule Koma.Job.Request do
 
   defp record(request, family, params, caller) do
     %Record{
-      id: new_id(),
+      id: "job_" <> Cluster.tag() <> random_name(),
       key: caller.key,
       task: request["task"],
       model: family,
@@ -106,12 +109,13 @@ defmodule Koma.Job.Request do
     }
   end
 
+  defp identify(record, nil), do: record
+
+  defp identify(record, %Once{name: name, digest: digest}),
+    do: %{record | id: "job_" <> Cluster.tag() <> name, once: digest}
+
   # 128 random bits: not to be guessed.
-  defp new_id,
-    do:
-      "job_" <>
-        Cluster.tag() <>
-        Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
+  defp random_name, do: Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
 
   defp seeded(params, schema) do
     case {Schema.property(schema, "seed"), params["seed"]} do

@@ -20,11 +20,11 @@ defmodule Koma.Pipeline.Files do
 
   @doc "A new id, not to be guessed."
   @spec new_id() :: String.t()
-  def new_id do
-    "pl_" <>
-      Koma.Cluster.tag() <>
-      Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false)
-  end
+  def new_id, do: id(Base.encode32(:crypto.strong_rand_bytes(16), case: :lower, padding: false))
+
+  @doc "The id of a pipeline of this gateway with this name, which tells it from the others."
+  @spec id(name :: String.t()) :: String.t()
+  def id(name), do: "pl_" <> Koma.Cluster.tag() <> name
 
   @doc "Makes the folder, and deletes what was not accepted when the server died."
   @spec prepare() :: :ok
@@ -66,7 +66,7 @@ defmodule Koma.Pipeline.Files do
     with true <- id =~ @id,
          {:ok, bytes} <- File.read(path(id)),
          {{%Record{} = record, events}, _report} <- Journal.fold(bytes, nil, &fold/2) do
-      {:ok, record, Enum.reverse(events)}
+      {:ok, Record.upgrade(record), Enum.reverse(events)}
     else
       _absent_or_damaged -> :error
     end

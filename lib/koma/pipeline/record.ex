@@ -15,6 +15,8 @@ defmodule Koma.Pipeline.Record do
     :graph,
     :created_at,
     :error,
+    # The digest of a request with an idempotency key.
+    :once,
     state: "running",
     seq: 0,
     starts: 0,
@@ -41,6 +43,7 @@ defmodule Koma.Pipeline.Record do
           graph: Graph.t(),
           created_at: integer,
           error: map | nil,
+          once: binary | nil,
           state: String.t(),
           seq: non_neg_integer,
           starts: non_neg_integer,
@@ -123,6 +126,10 @@ defmodule Koma.Pipeline.Record do
   def states(%__MODULE__{stages: stages}) do
     Map.new(stages, fn {name, stage} -> {name, stage.state} end)
   end
+
+  @doc "A record that was stored by an earlier version, with the fields that came since."
+  @spec upgrade(t) :: t
+  def upgrade(%__MODULE__{} = record), do: struct(__MODULE__, Map.from_struct(record))
 
   @doc "Whether the pipeline has ended."
   @spec ended?(t) :: boolean

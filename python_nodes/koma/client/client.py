@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -96,13 +97,18 @@ class Client:
         on_disconnect: str | None = None,
         deadline: float | None = None,
         cache: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> JobHandle:
         """Submit a job and listen to it; ``inputs`` name artifacts, ``deadline`` is in seconds.
 
         ``cache`` ``False`` computes anew what the server may have, ``True`` takes a result of any seed.
 
+        A request is made once for each ``idempotency_key``: the same request with the same key is answered
+        with the same job, also after a restart of the server. Without one a new key is drawn, so that a
+        request whose reply was lost is sent again.
+
         Raises ``RefusedError`` with the field, value and bound at fault, ``ConnectionLostError`` where the
-        connection broke before the reply: the job may have been accepted then.
+        connection broke twice before the reply: the job may have been accepted then.
         """
         request = _given(
             task=task,
@@ -113,8 +119,9 @@ class Client:
             on_disconnect=on_disconnect,
             deadline_ms=round(deadline * 1000) if deadline is not None else None,
             cache=cache,
+            idempotency_key=idempotency_key or secrets.token_hex(16),
         )
-        job = parse(Job, await self.call("submit", request))
+        job = parse(Job, await self._call_again("submit", request))
         return await self.attach(job.id)
 
     async def attach(self, id: str, after: int = 0) -> JobHandle:
@@ -131,18 +138,21 @@ class Client:
         params: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         on_disconnect: str | None = None,
+        idempotency_key: str | None = None,
     ) -> PipelineHandle:
         """Run a pipeline: the name of one that the server has (``"story"``), or its stages.
 
-        When nobody follows it any more it is cancelled, unless ``on_disconnect`` is ``"keep"``.
+        When nobody follows it any more it is cancelled, unless ``on_disconnect`` is ``"keep"``. The
+        ``idempotency_key`` is that of :meth:`submit`.
         """
         request = _given(
             **{"pipeline": pipeline} if isinstance(pipeline, str) else {"stages": list(pipeline)},
             inputs=dict(inputs) if inputs is not None else None,
             params={stage: dict(values) for stage, values in params.items()} if params is not None else None,
             on_disconnect=on_disconnect,
+            idempotency_key=idempotency_key or secrets.token_hex(16),
         )
-        record = parse(Pipeline, await self.call("submit_pipeline", request))
+        record = parse(Pipeline, await self._call_again("submit_pipeline", request))
         return await self.attach_pipeline(record.id)
 
     async def attach_pipeline(self, id: str, after: int = 0) -> PipelineHandle:
@@ -268,12 +278,12 @@ class Client:
         if self._connection is not None:
             await self._connection.unsubscribe(topic.name)
 
-    async def _call_again(self, event: str, payload: Mapping[str, Any]) -> None:
+    async def _call_again(self, event: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """Push a request that may be made twice, once more where the connection broke before the reply."""
         try:
-            await self.call(event, payload)
+            return await self.call(event, payload)
         except ConnectionLostError:
-            await self.call(event, payload)
+            return await self.call(event, payload)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -72,9 +72,12 @@ class SyncClient:
         params: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         on_disconnect: str | None = None,
+        idempotency_key: str | None = None,
     ) -> SyncHandle[PipelineCompleted]:
         """Run a pipeline by its name or by its stages; see :meth:`Client.submit_pipeline`."""
-        submitted = self._client.submit_pipeline(pipeline, inputs, params, on_disconnect=on_disconnect)
+        submitted = self._client.submit_pipeline(
+            pipeline, inputs, params, on_disconnect=on_disconnect, idempotency_key=idempotency_key
+        )
         return SyncHandle(self, self.wait(submitted))
 
     def cancel(self, id: str) -> None:
