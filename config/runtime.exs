@@ -24,6 +24,12 @@ import Config
 #   KOMA_RETENTION_BYTES of artifacts that jobs keep            (21474836480, 20 GiB)
 #   KOMA_CACHE_BYTES of results for equal requests, 0: none     (4294967296, 4 GiB)
 #   KOMA_SHARE_RESULTS on: equal requests share; off            (on)
+#   KOMA_MARKS       marks of outputs: invisible, signed; off: none (invisible,signed)
+#   KOMA_PROVENANCE  folder of the keys of the marks            (provenance in KOMA_DATA)
+#   KOMA_SIGN_CHAIN  an own certificate chain, PEM, and         (the server certifies itself)
+#   KOMA_SIGN_KEY    its private key, PEM
+#   KOMA_TIMESTAMPS  URL of a time-stamp authority              (none)
+#   KOMA_MARKS_PROMPTS on: prompts and seeds are in the signed statement (off)
 #   KOMA_REDIS_URL   redis://user:password@host:port/database: jobs and results of a cluster (none)
 #   KOMA_REDIS_TIMEOUT_MS that an answer of Redis may take      (1000)
 #   KOMA_LEASE_MS    without a sign of a gateway until others adopt its jobs (10000)
@@ -88,7 +94,35 @@ if config_env() != :test do
       [port] -> {String.to_integer(port), String.to_integer(port)}
     end
 
+  marks =
+    case env.("KOMA_MARKS", "invisible,signed") do
+      "off" ->
+        []
+
+      list ->
+        for name <- String.split(list, ",", trim: true) do
+          case String.trim(name) do
+            "invisible" ->
+              :invisible
+
+            "signed" ->
+              :signed
+
+            other ->
+              raise "KOMA_MARKS names #{inspect(other)}; marks are invisible and signed, or off"
+          end
+        end
+    end
+
+  path = fn name -> if given = env.(name, nil), do: Path.expand(given) end
+
   config :koma,
+    marks: marks,
+    provenance_dir: path.("KOMA_PROVENANCE"),
+    sign_chain: path.("KOMA_SIGN_CHAIN"),
+    sign_key: path.("KOMA_SIGN_KEY"),
+    timestamps: env.("KOMA_TIMESTAMPS", nil),
+    marks_prompts: env.("KOMA_MARKS_PROMPTS", "off") == "on",
     node: env.("KOMA_NODE", nil),
     cookie: env.("KOMA_COOKIE", nil),
     cookie_file: env.("KOMA_COOKIE_FILE", nil),

@@ -8,7 +8,7 @@ defmodule Koma.ModelNode do
   """
   use Supervisor
 
-  alias Koma.{Error, Options, Shown}
+  alias Koma.{Error, Options, Provenance, Shown}
   alias Koma.ModelNode.{Catalogue, Counts, Order, Server, Spec}
   alias Koma.Wire.Messages.Submit
 
@@ -96,6 +96,8 @@ defmodule Koma.ModelNode do
 
   @impl Supervisor
   def init(options) do
+    :ok = Provenance.warn(options)
+
     nodes =
       for %Spec{} = spec <- options.models do
         arguments = [spec: spec, options: options, listener: Koma.Scheduler, name: via(spec.name)]

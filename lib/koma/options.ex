@@ -75,7 +75,16 @@ defmodule Koma.Options do
       {:integer, 1, nil, 120_000,
        "without a sign of life from an operation until a model node is killed"},
     restart_min_ms: {:integer, 1, nil, 200, "pause before the first restart of a model node"},
-    restart_max_ms: {:integer, 1, nil, 30_000, "longest pause between restarts"}
+    restart_max_ms: {:integer, 1, nil, 30_000, "longest pause between restarts"},
+    # provenance
+    marks:
+      {:marks, [:invisible, :signed], "what says that a machine made an output; [] for nothing"},
+    provenance_dir:
+      {:optional_string, nil, "folder of the keys of the marks; nil: provenance in data_dir"},
+    sign_chain: {:optional_string, nil, "an own certificate chain, PEM; nil: the server's own"},
+    sign_key: {:optional_string, nil, "the key of that chain, PEM"},
+    timestamps: {:optional_string, nil, "URL of a time-stamp authority; nil: none"},
+    marks_prompts: {:boolean, false, "whether the signed statement names prompts and seeds"}
   ]
 
   defstruct for {key, spec} <- @schema, do: {key, elem(spec, tuple_size(spec) - 2)}
@@ -128,7 +137,13 @@ defmodule Koma.Options do
           ping_timeout_ms: pos_integer,
           hang_timeout_ms: pos_integer,
           restart_min_ms: pos_integer,
-          restart_max_ms: pos_integer
+          restart_max_ms: pos_integer,
+          marks: [:invisible | :signed],
+          provenance_dir: String.t() | nil,
+          sign_chain: String.t() | nil,
+          sign_key: String.t() | nil,
+          timestamps: String.t() | nil,
+          marks_prompts: boolean
         }
 
   @doc "The options with their defaults and meanings, for the documentation."
@@ -222,6 +237,13 @@ defmodule Koma.Options do
     case roles -- [:gateway, :worker] do
       [] -> {:ok, roles}
       [unknown | _] -> {:error, "#{inspect(unknown)} is not gateway, worker or both"}
+    end
+  end
+
+  defp check({:marks, _default, _meaning}, marks) when is_list(marks) do
+    case marks -- [:invisible, :signed] do
+      [] -> {:ok, marks}
+      [unknown | _] -> {:error, "#{inspect(unknown)} is not invisible or signed"}
     end
   end
 

@@ -8,7 +8,7 @@ defmodule Koma.ModelNode.Catalogue do
   """
   use GenServer
 
-  alias Koma.{Cluster, Error, Schema, Shown}
+  alias Koma.{Cluster, Error, Options, Provenance, Schema, Shown}
   alias Koma.ModelNode.{Order, Spec}
   alias Koma.Wire.Messages.{Ready, Stats}
 
@@ -99,7 +99,7 @@ defmodule Koma.ModelNode.Catalogue do
 
   @doc """
   What the model nodes of a family, of all peers, compute with: checkpoint digest and number
-  format. `:error` while none was ready, or when they differ: then no two results are taken for equal.
+  format, and the marks of their results. `:error` while none was ready, or when they differ: then no two results are taken for equal.
   """
   @spec checkpoint(String.t()) :: {:ok, String.t()} | :error
   def checkpoint(family) do
@@ -107,8 +107,8 @@ defmodule Koma.ModelNode.Catalogue do
       for %Row{ready: %Ready{} = ready} = row <- all_rows(), row.spec.family == family, do: ready
 
     case Enum.uniq_by(told, &{&1.checkpoint_digest, &1.dtype}) do
-      [%Ready{checkpoint_digest: <<_, _::binary>> = digest, dtype: dtype}] ->
-        {:ok, "#{family}/#{digest}/#{dtype}"}
+      [%Ready{checkpoint_digest: <<_, _::binary>> = digest, dtype: dtype} = ready] ->
+        {:ok, "#{family}/#{digest}/#{dtype}#{Provenance.policy(ready.tasks, Options.get())}"}
 
       _none_or_several ->
         :error
@@ -209,6 +209,7 @@ defmodule Koma.ModelNode.Catalogue do
       "tasks" => ready.tasks |> stringify()
     }
     |> put_notice(ready.notice)
+    |> put_marks(Provenance.told(ready.tasks, Options.get()))
     |> put_error(if(up == [], do: Enum.find_value(rows, & &1.error)))
   end
 
@@ -225,6 +226,9 @@ defmodule Koma.ModelNode.Catalogue do
 
   defp put_notice(entry, nil), do: entry
   defp put_notice(entry, notice), do: Map.put(entry, "notice", notice)
+
+  defp put_marks(entry, nil), do: entry
+  defp put_marks(entry, marks), do: Map.put(entry, "marks", marks)
 
   defp put_error(entry, nil), do: entry
   defp put_error(entry, error), do: Map.put(entry, "error", Error.to_map(error))

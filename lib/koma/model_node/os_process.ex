@@ -8,7 +8,7 @@ defmodule Koma.ModelNode.OsProcess do
   """
 
   alias Koma.ModelNode.{Environment, Output, Spec}
-  alias Koma.Options
+  alias Koma.{Options, Provenance}
   alias Koma.Wire.{Frames, Messages}
 
   @enforce_keys [:port, :os_pid, :output]
@@ -30,6 +30,7 @@ defmodule Koma.ModelNode.OsProcess do
   def start(%Spec{} = spec, %Options{} = options) do
     {:ok, output} = Output.start_link(spec.name)
     env = [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"} | threads(spec)]
+    env = env ++ Provenance.environment(options)
 
     settings = [
       :binary,

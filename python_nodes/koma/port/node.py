@@ -32,6 +32,8 @@ from koma.port.messages import (
 from koma.port.pipes import Pipes
 from koma.port.process import EX_DATAERR, EX_OK, EX_SOFTWARE, set_name
 from koma.port.readiness import empty, loaded
+from koma.provenance import opening
+from koma.provenance.stamp import Marks
 from koma.runtime.engine import Engine
 from koma.runtime.failures import NodeBroken, failed, to_error
 from koma.runtime.runner import Runner
@@ -162,10 +164,13 @@ class Node:
 
     def _serve(self, load: Load) -> bool:
         """Load a checkpoint and run its jobs until the next command; False where the node is broken."""
-        runner = self._load(load)
-        if runner is None:
+        opened = self._load(load)
+        if opened is None:
             return False
-        self._engine = engine = Engine(runner, load.slots, self.send, together=self._pipes.together)
+        runner, marks = opened
+        self._engine = engine = Engine(
+            runner, load.slots, self.send, together=self._pipes.together, marks=marks
+        )
         self.send(loaded(load, runner))
         if not self._commands.empty():  # it came while the checkpoint was loading
             engine.drain()
@@ -178,11 +183,12 @@ class Node:
             self._engine = None
         return True
 
-    def _load(self, load: Load) -> Runner | None:
+    def _load(self, load: Load) -> tuple[Runner, Marks] | None:
         try:
             runner = registry.load(
                 load.family, load.checkpoint, load.device, load.dtype, load.slots, load.options
             )
+            marks = opening.open_for(runner)
         except (Exception, SystemExit) as error:
             _log.error("%s could not be loaded from %s", load.family, load.checkpoint, exc_info=error)
             told = (
@@ -191,7 +197,7 @@ class Node:
             self.send(failed(load.id, told, "node"))
             return None
         set_name(f"koma:{load.family}")
-        return runner
+        return runner, marks
 
 
 def _counted(message: Count, engine: Engine | None) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from koma.errors import KomaError
 from koma.port.limits import MAX_FRAME
 from koma.port.messages import Done, Preview, Progress, Stats, Submit, Token
 from koma.port.messages import Phase as ProgressPhase
+from koma.provenance.stamp import Marks, Unmarked
 from koma.runtime import intake, memory, results
 from koma.runtime import runner as contract
 from koma.runtime.batches import BatchCaps, Batches
@@ -57,10 +58,12 @@ class Engine:
         emit: Emit,
         preview_interval_s: float = PREVIEW_INTERVAL_S,
         together: Callable[[], AbstractContextManager[None]] = nullcontext,
+        marks: Marks | None = None,
     ) -> None:
         self._runner = runner
         self._emit = emit
         self._together = together
+        self._marks = marks or Unmarked()
         self._preview_interval_s = preview_interval_s
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._batches: Batches[Job] = Batches()
@@ -321,8 +324,10 @@ class Engine:
             return
         outputs: list[contract.Output] = []
         try:
-            with self._operation(job), job.timed("finish_ms"):
+            marking = self._marks.session(job.request)
+            with self._operation(job), job.timed("finish_ms"), marking as session:
                 outputs = self._runner.finish(job.running_state)
+                outputs = session.sealed(outputs)
                 references = results.collect(outputs, job.request)
         except FAILURES as error:
             results.discard(outputs)

@@ -8,12 +8,15 @@ shows here with a sentence instead of in a batch with strangers.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from koma.errors import KomaError
 from koma.port.limits import MAX_DEPTH, MAX_OUTPUTS
+from koma.provenance.opening import makes_media
 from koma.runtime.parameters import check, schema
 from koma.runtime.pulse import Cancelled, Pulse, operation
 from koma.runtime.runner import InputFile, Output, Preview, Request, Runner, State
@@ -35,7 +38,8 @@ def check_runner(
     Checks: schemas the gateway can read; steps that advance and end; outputs as declared; tokens that add up
     to the text; the same result from the same seed; a cancel within ``prepare`` and ``finish`` that ends them
     at the next beat and leaves nothing behind; the same result in flight with others, joining late, and
-    with previews. ``same`` compares the outputs of two runs (default: equal bytes).
+    with previews; and every picture and video bears the marks that say that a machine made it. ``same``
+    compares the outputs of two runs, before the marks (default: equal bytes).
 
     Raises AssertionError naming the broken promise.
     """
@@ -43,6 +47,8 @@ def check_runner(
     _require(len(params) >= 2, "the kit needs at least two sets of parameters")
     check_schemas(runner)
     kit.check_cancel(params[0])
+    if makes_media(runner):
+        kit.check_marks(params[0])
     alone = [kit.run([values], f"alone-{index}")[0] for index, values in enumerate(params)]
     again = kit.run([params[0]], "again")[0]
     _require(kit.same(alone[0], again), "the same seed gave two different results")
@@ -64,7 +70,7 @@ def check_schemas(runner: Runner) -> None:
         for key, item in spec.inputs.items():
             _require(
                 bool(item.media_types) and bool(item.description),
-                f"{name}: the input the input {key} says little",
+                f"{name}: the input {key} says little",
             )
         _require(bool(spec.outputs), f"{name}: no output is declared")
 
@@ -108,6 +114,22 @@ class _Kit:
         at = 1
         while self._cancels_finish(values, at):
             at *= 3
+
+    def check_marks(self, values: Mapping[str, Any]) -> None:
+        """Finish one job as the engine does, with marks, and read them back."""
+        from koma.testing import marked  # needs the libraries that sign
+
+        with tempfile.TemporaryDirectory() as keys:
+            checks = marked.Checks(Path(keys), self.runner.loaded)
+            state = self._prepare(values, "marked")
+            while not state.done:
+                self.runner.step([state])
+            try:
+                outputs = checks.finish(self.runner, state)
+            except KomaError as error:
+                raise AssertionError(f"marks: {error.message}") from error
+            for output in outputs:
+                _require(*checks.holds(output))
 
     def _cancels_finish(self, values: Mapping[str, Any], at: int) -> bool:
         state = self._prepare(values, f"unfinished-{at}")

@@ -16,6 +16,7 @@ from pydantic import Field
 from koma.errors import KomaError
 from koma.models.parameters import Parameters
 from koma.port.messages import Done, Failed, NodeMessage, Progress, Submit
+from koma.provenance.stamp import Marks
 from koma.runtime.engine import Engine
 from koma.runtime.runner import InputSpec, Loaded, Output, Preview, Request, Runner, State, TaskSpec
 
@@ -145,12 +146,13 @@ class RunningEngine:
         slots: int = 4,
         preview_interval_s: float = 0.0,
         patience_s: float = 20.0,
+        marks: Marks | None = None,
     ) -> None:
         self.heard: list[NodeMessage] = []
         self.error: BaseException | None = None
         self._new: SimpleQueue[NodeMessage] = SimpleQueue()
         self._folder, self._patience_s = folder, patience_s
-        self.engine = Engine(runner, slots, self._new.put, preview_interval_s)
+        self.engine = Engine(runner, slots, self._new.put, preview_interval_s, marks=marks)
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def __enter__(self) -> Self:

@@ -45,8 +45,8 @@ defmodule Koma.ModelNode.OsProcessTest do
     assert environment["PATH"] == System.get_env("PATH")
     assert Map.take(environment, secret) == %{}
     refute environment |> Map.values() |> Enum.any?(&(&1 =~ "do not tell"))
-    # The shell that starts it sets these two by itself.
-    own = ~w(PYTHONPATH PYTHONUNBUFFERED PWD OLDPWD _ SHLVL)
+    # What the gateway gives, and what the shell that starts it sets by itself.
+    own = ~w(PYTHONPATH PYTHONUNBUFFERED KOMA_PROVENANCE_SETTINGS PWD OLDPWD _ SHLVL)
 
     assert for(
              name <- Map.keys(environment) -- own,

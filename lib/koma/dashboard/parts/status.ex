@@ -4,7 +4,7 @@ defmodule Koma.Dashboard.Parts.Status do
 
   require EEx
 
-  alias Koma.{Cluster, ModelNode, Socket}
+  alias Koma.{Cluster, ModelNode, Options, Provenance, Socket}
   alias Koma.Dashboard.{Format, Peers}
 
   @mib 1024 * 1024
@@ -33,6 +33,7 @@ defmodule Koma.Dashboard.Parts.Status do
       running: Enum.sum(for %{running: running} <- numbers, running != nil, do: running),
       slots: rows |> Enum.map(& &1.spec.slots) |> Enum.sum(),
       paused: for(%{paused: true, family: family} <- here.queues, do: family),
+      unmarked: Provenance.off(Options.get()),
       sockets: Registry.count(Socket.Handler.registry()),
       # In steps that do not change each time somebody looks.
       memory: 8 * @mib * round(:erlang.memory(:total) / (8 * @mib)),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from koma.provenance import stamp
 from koma.runtime.pulse import beat
 from koma.runtime.runner import Preview
 
@@ -62,7 +63,8 @@ class _Beating(io.BufferedWriter):
 def write_png(folder: Path, picture: Pixels) -> Path:
     """Write a picture as PNG under a fresh name in ``folder``."""
     with _written(folder, ".png") as path, _Beating(io.FileIO(path, "w")) as file:
-        Image.fromarray(picture).save(file, format="PNG")
+        marked = stamp.begin([picture], path)(picture)
+        Image.fromarray(marked).save(file, format="PNG")
     return path
 
 
@@ -103,9 +105,10 @@ def write_mp4(folder: Path, frames: Pixels, fps: int) -> Path:
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
+        mark = stamp.begin(frames, path)
         for pixels in frames:
             beat()
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(mark(pixels)), format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
         # The encoder holds some tens of frames back; they come one at a time.
         for packet in context.encode_lazy(None):
