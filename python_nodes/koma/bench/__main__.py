@@ -21,6 +21,7 @@ from koma.bench.batching import section as batching
 from koma.bench.cancel import section as cancel
 from koma.bench.finding import Finding
 from koma.bench.full_size import section as full_size
+from koma.bench.marks import section as marks
 from koma.bench.plan import Plan
 from koma.bench.road import section as road
 from koma.bench.roofline import section as roofline
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[Plan], Finding | None]] = {
     "start": start.measure,
     "roofline": roofline.measure,
     "cancel": cancel.measure,
+    "marks": marks.measure,
     "full_size": full_size.measure,
 }
 

@@ -6,6 +6,7 @@ back to its first state, so every bit of the payload is protected equally well.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,15 @@ def decode(values: Floats) -> tuple[Bits, Floats]:
     """
     rows, steps = values.shape[0], values.shape[1] // RATE
     earlier, signs = _trellis()
+    branches = (values.reshape(rows, steps, RATE) @ signs).reshape(rows, steps, 2, STATES)
     scores = np.full((rows, STATES), -np.inf)
     scores[:, 0] = 0.0
     choices = np.empty((steps, rows, STATES), np.uint8)
     for step in range(steps):
-        branch = values[:, step * RATE : (step + 1) * RATE] @ signs  # [rows, 2 * STATES]
-        reached = scores[:, earlier] + branch.reshape(rows, 2, STATES)
-        choices[step] = reached.argmax(axis=1)
-        scores = reached.max(axis=1)
+        first = scores[:, earlier[0]] + branches[:, step, 0]
+        second = scores[:, earlier[1]] + branches[:, step, 1]
+        choices[step] = second > first
+        scores = np.maximum(first, second)
     return _traced(choices, earlier), scores[:, 0].copy()
 
 
@@ -69,6 +71,7 @@ def _taps() -> npt.NDArray[np.int64]:
     )
 
 
+@cache
 def _trellis() -> tuple[npt.NDArray[np.int64], Floats]:
     """For both ways into each state: the state before [2, STATES], and the signs of the coded bits on that
     way [RATE, 2 * STATES]."""

@@ -59,9 +59,8 @@ def shifted(frames: Sequence[Luma]) -> Iterator[Sums]:
 def blurred(frames: Sequence[Luma]) -> Iterator[Sums]:
     """As ``in_place``, behind a blur, which takes more from the higher of the carriers."""
     found = [blocks.coefficients(frame) for frame in frames]
-    for sigma in BLURS:
-        left = np.exp(-(sigma**2) * _SQUARED_FREQUENCIES / 2).astype(np.float32)
-        yield _summed([_turned(each / left, 1.0) for each in found]).reshape(1, -1)
+    left = [np.exp(-(sigma**2) * _SQUARED_FREQUENCIES / 2).astype(np.float32) for sigma in BLURS]
+    yield np.stack([_summed([_turned(each / share, 1.0) for each in found]).ravel() for share in left])
 
 
 def trimmed(frames: Sequence[Luma]) -> Iterator[Sums]:
