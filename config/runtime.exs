@@ -10,6 +10,8 @@ import Config
 #   KOMA_OPEN        on: listen beyond loopback without keys    (off)
 #   KOMA_ORIGINS     further origins whose pages may use it, separated by , (none)
 #   KOMA_SECRET      signs the sessions of the dashboard        (made once, kept in KOMA_DATA)
+#   KOMA_MAX_CONNECTIONS connections of clients                 (as many as the file descriptors allow)
+#   KOMA_MAX_CONNECTIONS_PER_ADDRESS of them from one address   (seven of eight)
 #   KOMA_DATA        folder of jobs and artifacts               (data)
 #   KOMA_PYTHON      interpreter of the model nodes             (.venv/bin/python)
 #   KOMA_MODELS      "all", or families with an optional count, e.g. "toy:2,amused" (all)
@@ -116,7 +118,13 @@ if config_env() != :test do
 
   path = fn name -> if given = env.(name, nil), do: Path.expand(given) end
 
+  optional_integer = fn name ->
+    with text when text != nil <- System.get_env(name), do: String.to_integer(text)
+  end
+
   config :koma,
+    max_connections: optional_integer.("KOMA_MAX_CONNECTIONS"),
+    max_connections_per_address: optional_integer.("KOMA_MAX_CONNECTIONS_PER_ADDRESS"),
     marks: marks,
     provenance_dir: path.("KOMA_PROVENANCE"),
     sign_chain: path.("KOMA_SIGN_CHAIN"),

@@ -11,7 +11,7 @@ defmodule Koma.Access do
   """
   use Supervisor
 
-  alias Koma.Access.{Holds, Key, Keys, Limits, Policy, Refusal, Revocations, Usage}
+  alias Koma.Access.{Connections, Holds, Key, Keys, Limits, Policy, Refusal, Revocations, Usage}
   alias Koma.{Caller, Error, Options, Queue, Secret, Telemetry}
   alias Koma.Pipeline.Sizes
   alias Koma.Store.Owners
@@ -253,8 +253,7 @@ defmodule Koma.Access do
   def init(options) do
     :ok = Secret.load(options)
 
-    Supervisor.init([{Usage, options}, {Revocations, options}, {Keys, options}],
-      strategy: :one_for_one
-    )
+    children = [{Usage, options}, {Revocations, options}, {Keys, options}, {Connections, options}]
+    Supervisor.init(children, strategy: :one_for_one)
   end
 end

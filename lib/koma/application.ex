@@ -9,6 +9,8 @@ defmodule Koma.Application do
 
   require Logger
 
+  @preloaded [:koma, :cowboy, :cowlib, :ranch, :logger, :elixir, :kernel, :stdlib]
+
   @impl Application
   def start(_type, _arguments) do
     {start?, environment} = :koma |> Application.get_all_env() |> Keyword.pop(:start, true)
@@ -37,9 +39,20 @@ defmodule Koma.Application do
 
   # An operator reads this: no report of a crash around it.
   defp start(options) do
+    load_modules()
+
     with :ok <- Koma.Access.check(options),
          {:error, reason} <- Koma.Supervisor.start_link(options),
          do: {:error, refusal(reason)}
+  end
+
+  # A module that is first needed when no file descriptor is free could not be loaded then. A release
+  # has them all loaded when it boots.
+  defp load_modules do
+    if :code.get_mode() == :interactive do
+      modules = for application <- @preloaded, do: Application.spec(application, :modules) || []
+      _loaded_or_not = :code.ensure_modules_loaded(Enum.concat(modules))
+    end
   end
 
   # What the part said that could not start, without the names of those around it.

@@ -15,6 +15,11 @@ defmodule Koma.Options do
     edge: {:boolean, true, "whether to listen at all"},
     header_timeout_ms:
       {:integer, 1, nil, 10_000, "from connecting, or the last answer, to a whole head"},
+    max_connections:
+      {:optional_integer, 1, nil, nil,
+       "connections of clients; nil: as many as the file descriptors allow"},
+    max_connections_per_address:
+      {:optional_integer, 1, nil, nil, "connections from one address; nil: seven of eight"},
     max_upload_bytes: {:integer, 1, nil, 512 * 1024 * 1024, "largest artifact"},
     # access
     keys_file: {:optional_string, nil, "file with the API keys, see Koma.Access.KeyFile"},
@@ -95,6 +100,8 @@ defmodule Koma.Options do
           port_file: String.t() | nil,
           edge: boolean,
           header_timeout_ms: pos_integer,
+          max_connections: pos_integer | nil,
+          max_connections_per_address: pos_integer | nil,
           max_upload_bytes: pos_integer,
           keys_file: String.t() | nil,
           keys: String.t() | nil,
@@ -209,6 +216,11 @@ defmodule Koma.Options do
   defp check({:path, _default, _meaning}, value) when is_binary(value) do
     {:ok, Path.expand(value)}
   end
+
+  defp check({:optional_integer, _low, _high, _default, _meaning}, nil), do: {:ok, nil}
+
+  defp check({:optional_integer, low, high, default, meaning}, value),
+    do: check({:integer, low, high, default, meaning}, value)
 
   defp check({:optional_string, _default, _meaning}, nil), do: {:ok, nil}
   defp check({:optional_string, _default, _meaning}, v) when is_binary(v), do: {:ok, v}

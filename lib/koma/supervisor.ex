@@ -3,6 +3,7 @@ defmodule Koma.Supervisor do
   Everything that runs, started from left to right, stopped from right to left.
 
       Koma.Supervisor (one_for_one)
+      ├── LogHandlers           brings the handlers of the log back
       ├── Lock                  keeps every other server out of the data folder
       ├── Metrics, Telemetry    what is counted, and from which events
       ├── Followers             who follows which job
@@ -29,6 +30,7 @@ defmodule Koma.Supervisor do
 
     # Nothing is touched before the folder is ours, and the port is free to be taken.
     children = [
+      Koma.LogHandlers,
       {Koma.Store.Lock, options},
       Koma.HTTP.Listener.check_spec(options),
       Koma.Metrics,

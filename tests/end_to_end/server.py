@@ -25,8 +25,13 @@ def running_server(folder: Path, environment: dict[str, str]) -> Iterator[Server
 
 def model_node_pids(server: ServerProcess) -> set[int]:
     """Return the process ids of the server's model nodes: its descendants that run ``koma.port``."""
+    return descendants(server.pid, b"koma.port")
+
+
+def descendants(ancestor: int, part: bytes) -> set[int]:
+    """Return the processes below ``ancestor`` whose command line has ``part``; zeros divide its words."""
     parents = {pid: parent for pid in _pids() if (parent := _parent(pid)) is not None}
-    return {pid for pid in parents if _descends(pid, server.pid, parents) and b"koma.port" in _command(pid)}
+    return {pid for pid in parents if _descends(pid, ancestor, parents) and part in _command(pid)}
 
 
 def _pids() -> list[int]:

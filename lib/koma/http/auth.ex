@@ -7,7 +7,7 @@ defmodule Koma.HTTP.Auth do
   counts. Cookies are not looked at, so that no page can use the key of somebody's browser.
   """
 
-  alias Koma.Access.Policy
+  alias Koma.Access.{Connections, Policy}
   alias Koma.{Access, Caller, Error, Options}
   alias Koma.HTTP.Origin
 
@@ -18,7 +18,17 @@ defmodule Koma.HTTP.Auth do
   @doc "The caller of a request."
   @spec caller(:cowboy_req.req()) :: {:ok, Caller.t()} | {:error, Error.t()}
   def caller(req) do
-    with :ok <- check_host(req), do: req |> secret() |> Access.authenticate()
+    with :ok <- check_host(req),
+         {:ok, caller} <- req |> secret() |> Access.authenticate(),
+         do: {:ok, known(caller, req)}
+  end
+
+  # The connection of who has shown a key is kept before those of guests.
+  defp known(%Caller{key: nil} = caller, _req), do: caller
+
+  defp known(caller, req) do
+    :ok = Connections.known(req.pid)
+    caller
   end
 
   @doc "The caller of a request to what is for anybody: known, or without key and roles."
@@ -28,7 +38,7 @@ defmodule Koma.HTTP.Auth do
 
     with true <- secret != nil or not Access.keys?(),
          {:ok, caller} <- Access.authenticate(secret) do
-      caller
+      known(caller, req)
     else
       _unknown -> %Caller{}
     end

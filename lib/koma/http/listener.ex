@@ -11,13 +11,11 @@ defmodule Koma.HTTP.Listener do
 
   require Logger
 
-  alias Koma.HTTP.Routes
+  alias Koma.HTTP.{Connection, Routes}
   alias Koma.Options
 
   @ref __MODULE__
 
-  # HTTP connections; WebSockets do not count once they are open.
-  @max_connections 16_384
   @backlog 1_024
 
   # A client that says nothing, or that does not read what it asked for, is let go.
@@ -71,7 +69,7 @@ defmodule Koma.HTTP.Listener do
   @spec start_link(Options.t()) :: {:ok, pid} | {:error, term}
   def start_link(%Options{} = options) do
     %{start: {module, function, arguments}} =
-      :ranch.child_spec(@ref, :ranch_tcp, transport(options), :cowboy_clear, protocol(options))
+      :ranch.child_spec(@ref, :ranch_tcp, transport(options), Connection, protocol(options))
 
     case apply(module, function, arguments) do
       {:ok, pid} ->
@@ -96,7 +94,8 @@ defmodule Koma.HTTP.Listener do
 
   defp transport(options) do
     %{
-      max_connections: @max_connections,
+      # Connections are counted and bounded by `Koma.Access.Connections`, WebSockets among them.
+      max_connections: :infinity,
       num_acceptors: 16,
       num_conns_sups: 1,
       shutdown: @shutdown_ms,

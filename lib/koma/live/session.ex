@@ -8,7 +8,7 @@ defmodule Koma.Live.Session do
   operator is asked each time.
   """
 
-  alias Koma.Access.Revocations
+  alias Koma.Access.{Connections, Revocations}
   alias Koma.{Access, Caller, Error}
   alias Koma.Live.Token
 
@@ -26,7 +26,10 @@ defmodule Koma.Live.Session do
   def of(req) do
     with {_name, cookie} <- List.keyfind(:cowboy_req.parse_cookies(req), @cookie, 0),
          {:ok, %{"id" => id} = value} <- Token.verify(:cookie, cookie, @max_age_s) do
-      with_caller(id, caller(value["caller"]))
+      session = with_caller(id, caller(value["caller"]))
+      # The connection of who has logged in is kept before those of guests.
+      if session.caller != nil, do: Connections.known(req.pid)
+      session
     else
       _none_or_forged -> %__MODULE__{id: random()}
     end

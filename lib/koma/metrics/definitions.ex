@@ -74,6 +74,13 @@ defmodule Koma.Metrics.Definitions do
     # edge
     {:koma_access_refused_total, :counter, [:code],
      "Requests refused for want of a known API key, or by a limit of theirs."},
+    {:koma_connections, :gauge, [:who],
+     "Connections of clients: of guests, who have shown no key yet, and of known callers."},
+    {:koma_connections_limit, :gauge, [], "How many there may be."},
+    {:koma_connections_refused_total, :counter, [:bound],
+     "Connections refused or closed because a bound was reached, that of all or of one address."},
+    {:koma_file_descriptors_limit, :gauge, [],
+     "Files and sockets that the server may have open."},
     {:koma_sockets, :gauge, [], "WebSockets that are open."},
     {:koma_sockets_opened_total, :counter, [], "WebSockets opened."},
     {:koma_sockets_closed_total, :counter, [:reason], "WebSockets closed."},

@@ -5,6 +5,7 @@ defmodule Koma.Metrics.Gauges do
   """
 
   alias Koma.{Cache, Cluster, ModelNode, Queue, Redis, Socket, Store}
+  alias Koma.Access.{Connections, Descriptors}
   alias Koma.Metrics.Table
   alias Koma.ModelNode.Catalogue
 
@@ -16,7 +17,7 @@ defmodule Koma.Metrics.Gauges do
   @doc "Every value by metric."
   @spec read() :: Table.values()
   def read do
-    [&jobs/0, &queues/0, &model_nodes/0, &sockets/0, &channels/0, &cache/0]
+    [&jobs/0, &queues/0, &model_nodes/0, &connections/0, &sockets/0, &channels/0, &cache/0]
     |> Enum.concat([&redis/0, &peers/0, &beam/0])
     |> Enum.map(&ask/1)
     |> Enum.reduce(%{}, &Map.merge/2)
@@ -94,6 +95,16 @@ defmodule Koma.Metrics.Gauges do
   end
 
   defp sockets, do: %{koma_sockets: [{[], Registry.count(Socket.Handler.registry())}]}
+
+  defp connections do
+    %{guests: guests, known: known, most: most} = Connections.count()
+
+    %{
+      koma_connections: [{["guest"], guests}, {["known"], known}],
+      koma_connections_limit: [{[], most}],
+      koma_file_descriptors_limit: [{[], Descriptors.limit()}]
+    }
+  end
 
   defp channels do
     %{active: joined} = DynamicSupervisor.count_children(Koma.Channel.Supervisor)

@@ -26,6 +26,7 @@ defmodule Koma.Metrics.Recorder do
       [:koma, :cache, :join],
       [:koma, :cache, :found],
       [:koma, :store, :collected],
+      [:koma, :access, :crowded],
       [:koma, :store, :sync_failed],
       [:koma, :store, :damaged],
       [:koma, :store, :adopted],
@@ -107,6 +108,10 @@ defmodule Koma.Metrics.Recorder do
 
   defp count(:cache, result, _measured, _request) do
     Table.add(:koma_cache_requests_total, [Atom.to_string(result)])
+  end
+
+  defp count(:access, :crowded, _measured, %{bound: bound}) do
+    Table.add(:koma_connections_refused_total, [Atom.to_string(bound)])
   end
 
   defp count(:store, :sync_failed, _measured, _reason) do

@@ -8,7 +8,7 @@ defmodule Koma.ModelNode.OsProcess do
   """
 
   alias Koma.ModelNode.{Environment, Output, Spec}
-  alias Koma.{Options, Provenance}
+  alias Koma.{Options, Provenance, Shown}
   alias Koma.Wire.{Frames, Messages}
 
   @enforce_keys [:port, :os_pid, :output]
@@ -25,10 +25,19 @@ defmodule Koma.ModelNode.OsProcess do
   # $1 is the file for stdout and stderr; the rest is the command. exec keeps the process id.
   @shell ~S(out=$1; shift; exec "$@" </dev/null >"$out" 2>&1)
 
-  @doc "Starts the process of this model node."
-  @spec start(Spec.t(), Options.t()) :: t
+  @doc """
+  Starts the process of this model node. The error is a sentence: the machine has no room for one
+  more process, or this BEAM none for its pipes.
+  """
+  @spec start(Spec.t(), Options.t()) :: {:ok, t} | {:error, String.t()}
   def start(%Spec{} = spec, %Options{} = options) do
-    {:ok, output} = Output.start_link(spec.name)
+    case Output.start_link(spec.name) do
+      {:ok, output} -> start(spec, options, output)
+      {:error, reason} -> {:error, cannot_start(reason)}
+    end
+  end
+
+  defp start(spec, options, output) do
     env = [{"PYTHONPATH", options.python_path}, {"PYTHONUNBUFFERED", "1"} | threads(spec)]
     env = env ++ Provenance.environment(options)
 
@@ -44,8 +53,21 @@ defmodule Koma.ModelNode.OsProcess do
     port = Port.open({:spawn_executable, "/bin/sh"}, settings)
     os_pid = os_pid(port)
     if os_pid, do: Output.guard(output, os_pid)
-    %__MODULE__{port: port, os_pid: os_pid, output: output}
+    {:ok, %__MODULE__{port: port, os_pid: os_pid, output: output}}
+  rescue
+    error in ErlangError ->
+      stop_guard(output)
+      {:error, cannot_start(error.original)}
   end
+
+  # What the system says (emfile, eagain, enomem) stands first in what is raised.
+  defp cannot_start({reason, _stacktrace}), do: cannot_start(reason)
+  defp cannot_start(%ErlangError{original: reason}), do: cannot_start(reason)
+
+  defp cannot_start(reason) when is_atom(reason),
+    do: "it cannot be started: #{:file.format_error(reason)} (#{reason})"
+
+  defp cannot_start(reason), do: "it cannot be started: #{Shown.reason(reason)}"
 
   # Unless told, torch takes as many as there are cores.
   defp threads(%Spec{threads: nil}), do: []
@@ -98,17 +120,27 @@ defmodule Koma.ModelNode.OsProcess do
   @spec kill(t) :: :ok
   def kill(%__MODULE__{os_pid: nil}), do: :ok
 
-  def kill(%__MODULE__{os_pid: os_pid}) do
+  def kill(%__MODULE__{os_pid: os_pid} = process) do
     Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -KILL -#{os_pid} 2>/dev/null"])
     :ok
+  rescue
+    # There is no room for one more process or pipe. The guard is there already, and kills the group
+    # when its input ends.
+    ErlangError ->
+      Process.exit(process.output, :kill)
+      :ok
   end
 
   @doc "Ends what is left of a process: its port, its reader, and (by the guard) its group."
   @spec clean(t) :: :ok
   def clean(%__MODULE__{} = process) do
     close(process.port)
-    Process.unlink(process.output)
-    Process.exit(process.output, :kill)
+    stop_guard(process.output)
+  end
+
+  defp stop_guard(output) do
+    Process.unlink(output)
+    Process.exit(output, :kill)
     :ok
   end
 

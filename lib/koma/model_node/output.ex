@@ -44,6 +44,9 @@ defmodule Koma.ModelNode.Output do
       {^port, {:data, {:eol, ""}}} -> {:ok, %{node: node, port: port, second: nil, lines: 0}}
       {^port, {:exit_status, status}} -> {:stop, {:guard_exited, status}}
     end
+  rescue
+    # No room for one more process or pipe: whoever starts this tries again later.
+    error in ErlangError -> {:stop, error.original}
   end
 
   @impl GenServer

@@ -196,11 +196,16 @@ defmodule Koma.ModelNode.Server do
   # --- phases
 
   defp start_process(state) do
-    process = OsProcess.start(state.spec, state.options)
-    state = %{state | process: process, started_at: now(), ready_at: nil, stats: nil}
+    state = %{state | started_at: now(), ready_at: nil, stats: nil, next_spec: state.spec}
     state = %{state | doom: nil, served: false, flushing: false, hopeless: false}
-    state = %{state | next_spec: state.spec}
 
+    case OsProcess.start(state.spec, state.options) do
+      {:ok, process} -> greet(%{state | process: process})
+      {:error, reason} -> down(state, Error.new("node_crashed", reason))
+    end
+  end
+
+  defp greet(state) do
     state
     |> phase(:hello)
     |> timer(state.options.hello_timeout_ms, :handshake)
@@ -434,8 +439,11 @@ defmodule Koma.ModelNode.Server do
 
   defp gone(state, how) do
     OsProcess.clean(state.process)
+    down(state, state.doom || Error.new("node_crashed", how))
+  end
+
+  defp down(state, error) do
     {failures, pause} = pause(state)
-    error = state.doom || Error.new("node_crashed", how)
     Report.down(state.spec, error, pause, Pending.ids(state.pending))
     state = tell(state, {:node_down, state.spec.name})
     lost = Pending.lose(state.pending, lost(error, state.spec))

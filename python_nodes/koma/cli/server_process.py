@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -19,6 +21,8 @@ import httpx
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL = 0.1  # seconds between two looks at the port file or at /health/ready
 LOG_LINES = 20  # of the log in an error message
+# The emulator looks at each possible file descriptor when it starts: a billion of them would take minutes.
+MOST_FILES = 262_144
 STOP_GRACE = 30.0  # seconds that the server has to drain and stop before it is killed
 
 
@@ -194,8 +198,18 @@ def spawn(
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         start_new_session=True,
-        preexec_fn=None if outlive else _end_with_parent,
+        preexec_fn=partial(_prepare, outlive),
     )
+
+
+def _prepare(outlive: bool) -> None:
+    """Make the new process ready for the server: as many open files as it may have, and its end with ours."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if not outlive:
+        _end_with_parent()
 
 
 def _end_with_parent() -> None:
