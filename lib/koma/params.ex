@@ -3,7 +3,7 @@ defmodule Koma.Params do
   Checks the fields of a small object that a client sent, against a table of what they may be.
 
   A table maps each name to `{type, default}`; the default `:required` makes a field one that must
-  be there. Types: `:string`, `:object`, `:list`, `{:integer, low}`, `{:integer, low, high}`, `{:one_of, strings}`.
+  be there. Types: `:string`, `:boolean`, `:object`, `:list`, `{:integer, low}`, `{:integer, low, high}`, `{:one_of, strings}`.
   (The parameters of tasks are checked by the JSON Schemas of their model nodes instead.)
   """
 
@@ -11,6 +11,7 @@ defmodule Koma.Params do
 
   @words %{
     string: "a string",
+    boolean: "true or false",
     object: "an object",
     list: "a list",
     integer: "an integer",
@@ -19,6 +20,7 @@ defmodule Koma.Params do
 
   @type type ::
           :string
+          | :boolean
           | :object
           | :list
           | {:integer, low :: integer}
@@ -92,6 +94,7 @@ defmodule Koma.Params do
 
   defp field(_name, nil, _type, default), do: {:ok, default}
   defp field(_name, value, :string, _default) when is_binary(value), do: {:ok, value}
+  defp field(_name, value, :boolean, _default) when is_boolean(value), do: {:ok, value}
   defp field(_name, value, :object, _default) when is_map(value), do: {:ok, value}
   defp field(_name, value, :list, _default) when is_list(value), do: {:ok, value}
 

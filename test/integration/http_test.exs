@@ -324,8 +324,20 @@ defmodule Koma.HTTPTest do
     end
 
     test "tells models and health", %{port: port} do
-      assert [%{"family" => "toy", "tasks" => %{"toy.run" => _}}] =
+      assert %{"object" => "list", "data" => [%{"id" => "toy"} = model]} =
                json(http(port, "GET", "/v1/models"))
+
+      assert %{"family" => "toy", "object" => "model", "tasks" => %{"toy.run" => _}} = model
+      assert model["created"] in 1_700_000_000..System.system_time(:second)
+      assert json(http(port, "GET", "/v1/models/toy")) == model
+
+      assert {404, _, _} = answer = http(port, "GET", "/v1/models/tyo")
+
+      assert %{
+               "error" => %{"type" => "invalid_request_error", "param" => "model", "message" => m}
+             } = json(answer)
+
+      assert m =~ "known are toy"
 
       assert {200, _, _} = http(port, "GET", "/health/live")
       assert {200, _, _} = http(port, "GET", "/health/ready")

@@ -44,7 +44,7 @@ async function checkSlider(slider, field, low, high) {
 for (const [name, which] of [["the three families", fullServer], ["a family that the page does not know", toyServer]]) {
   test(`${name}: every parameter has its label, help, slider within its bounds, and place`, async (t) => {
     const { url } = await which()
-    for (const { tasks } of await ask(url, "/v1/models")) {
+    for (const { tasks } of (await ask(url, "/v1/models")).data) {
       for (const [task, spec] of Object.entries(tasks)) {
         const page = await openStudio(t, url, SLUGS[task] ?? task)
         const view = current(page)

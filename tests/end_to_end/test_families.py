@@ -39,7 +39,7 @@ def test_a_family_that_pip_installed_is_served_queued_by_its_work_and_run_by_the
 ) -> None:
     environment = {"KOMA_PYTHON": str(python), "KOMA_MODELS": "tone:1"}
     with running_server(tmp_path / "server", environment) as server:
-        [model] = httpx.get(f"{server.url}/v1/models").json()
+        [model] = httpx.get(f"{server.url}/v1/models").json()["data"]
         assert (model["family"], list(model["tasks"])) == ("tone", ["audio.generate"])
         assert model["tasks"]["audio.generate"]["params"]["properties"]["tenths"]["x-work"] is True
         done = koma(server, "run", "audio.generate", "pitch=330", "tenths=5", "--out", "a.wav", cwd=tmp_path)

@@ -88,7 +88,7 @@ def test_no_number_however_small_or_great_makes_a_model_fail(
     with httpx.Client(base_url=full_server.url, timeout=120) as http:
         stored = http.post("/v1/artifacts", content=clip, headers={"content-type": "video/mp4"}).json()["id"]
         inputs = {"video": stored} if task == UNDERSTAND else {}
-        [family] = [family for family in http.get("/v1/models").json() if task in family["tasks"]]
+        [family] = [family for family in http.get("/v1/models").json()["data"] if task in family["tasks"]]
         fields = family["tasks"][task]["params"]["properties"]
         for name in [name for name, field in fields.items() if '"number"' in json.dumps(field)]:
             for value in EXTREMES:

@@ -175,7 +175,7 @@ def write(request: pytest.FixtureRequest) -> Callable[[Path], Any]:
         frames = random.integers(0, 255, (30, 64, 64, 3), dtype=np.uint8)
         return lambda folder: media.write_mp4(folder, frames, 8)
     pictures = list(random.integers(0, 255, (2, 200, 600, 3), dtype=np.uint8))
-    return lambda folder: media.write_pngs(folder, pictures)
+    return lambda folder: media.write_pictures(folder, pictures, "image/png")
 
 
 class Beats:

@@ -7,7 +7,8 @@ defmodule Koma.HTTP.CORS do
 
   alias Koma.Options
 
-  @read "location, retry-after, etag, accept-ranges, content-range, content-disposition"
+  @read "location, retry-after, retry-after-ms, x-should-retry, x-request-id, openai-poll-after-ms, " <>
+          "etag, accept-ranges, content-range, content-disposition"
   @sent "authorization, x-api-key, x-auth-token, content-type, x-content-sha256, last-event-id, " <>
           "range, if-range, if-none-match"
   @max_age_s "600"

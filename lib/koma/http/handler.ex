@@ -30,7 +30,10 @@ defmodule Koma.HTTP.Handler do
   cookie, which the others do not see.
   """
   @callback access(action) :: :key | :metrics | :operator | :browser | :public
-  @optional_callbacks access: 1
+
+  @doc "Answers with an error, where a resource has its own shape for them (`Koma.HTTP.Reply.error/3`)."
+  @callback refuse(:cowboy_req.req(), Error.t(), headers :: map) :: :cowboy_req.req()
+  @optional_callbacks access: 1, refuse: 3
 
   @doc "Serves a request whose method is one of `c:methods/1`."
   @callback handle(action, method :: String.t(), :cowboy_req.req(), Caller.t()) :: result
@@ -44,11 +47,17 @@ defmodule Koma.HTTP.Handler do
       case serve(resource, action, req) do
         {:ok, req} -> req
         {:stream, stream} -> stream.()
-        {:error, error} -> Reply.error(req, error)
-        {:error, error, headers} -> Reply.error(req, error, headers)
+        {:error, error} -> refuse(resource, req, error, %{})
+        {:error, error, headers} -> refuse(resource, req, error, headers)
       end
 
     {:ok, req, state}
+  end
+
+  defp refuse(resource, req, error, headers) do
+    if function_exported?(resource, :refuse, 3),
+      do: resource.refuse(req, error, headers),
+      else: Reply.error(req, error, headers)
   end
 
   defp serve(resource, action, req) do

@@ -3,6 +3,11 @@ defmodule Koma.HTTP.Reply do
 
   alias Koma.{Error, JSON}
 
+  # Clients of OpenAI's try 408, 409, 429 and 500 to 599 again unless they are told not to. These
+  # would only fail again: the job has used up its attempts, or the key what it may have.
+  @final ~w(model_failed node_crashed node_hung peer_lost poison_job out_of_memory storage_full
+            load_failed stage_failed provenance_failed conflict cancelled expired quota_exceeded)
+
   @json %{"content-type" => "application/json", "cache-control" => "no-store"}
 
   @doc "An answer with a JSON body."
@@ -20,8 +25,13 @@ defmodule Koma.HTTP.Reply do
   @doc "The same with another status."
   @spec error(:cowboy_req.req(), pos_integer, Error.t(), map) :: :cowboy_req.req()
   def error(req, status, error, headers) do
-    headers = Enum.reduce([retry_after(error), about(error)], headers, &Map.merge(&2, &1))
-    json(req, status, %{"error" => Error.to_map(error)}, headers)
+    json(req, status, %{"error" => Error.to_map(error)}, Map.merge(headers, headers(error)))
+  end
+
+  @doc "What the headers of an answer say of an error: when to try again, and whether to."
+  @spec headers(Error.t()) :: map
+  def headers(%Error{} = error) do
+    Enum.reduce([retry_after(error), retry(error), about(error)], &Map.merge(&2, &1))
   end
 
   @doc "Headers that every answer has: no guessing of types, no frames of other sites."
@@ -38,9 +48,6 @@ defmodule Koma.HTTP.Reply do
     %{"connection" => "close"}
   end
 
-  # Clients of OpenAI's try a 409 again unless they are told not to.
-  defp about(%Error{code: "conflict"}), do: %{"x-should-retry" => "false"}
-
   # RFC 9110, 15.5.2 asks for it.
   defp about(%Error{code: "unauthorized"}), do: %{"www-authenticate" => "Bearer"}
   defp about(_error), do: %{}
@@ -49,6 +56,12 @@ defmodule Koma.HTTP.Reply do
   defp retry_after(%Error{retry_after_ms: nil}), do: %{}
 
   defp retry_after(%Error{retry_after_ms: ms}) do
-    %{"retry-after" => ms |> Kernel.+(999) |> div(1000) |> Integer.to_string()}
+    %{
+      "retry-after" => ms |> Kernel.+(999) |> div(1000) |> Integer.to_string(),
+      "retry-after-ms" => Integer.to_string(ms)
+    }
   end
+
+  defp retry(%Error{code: code}) when code in @final, do: %{"x-should-retry" => "false"}
+  defp retry(_error), do: %{}
 end

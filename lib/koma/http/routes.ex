@@ -10,12 +10,12 @@ defmodule Koma.HTTP.Routes do
     Health,
     Jobs,
     Metrics,
-    Models,
     NotFound,
     Pipelines
   }
 
   alias Koma.HTTP.{Static, Studio}
+  alias Koma.OpenAI
 
   @routes [
     {"/socket/websocket", Koma.Socket.Handler, :socket},
@@ -29,7 +29,10 @@ defmodule Koma.HTTP.Routes do
     {"/v1/pipelines", Handler, {Pipelines, :collection}},
     {"/v1/pipelines/:id", Handler, {Pipelines, :item}},
     {"/v1/pipelines/:id/events", Handler, {Pipelines, :events}},
-    {"/v1/models", Handler, {Models, :collection}},
+    {"/v1/models", Handler, {OpenAI.Models, :collection}},
+    {"/v1/models/:id", Handler, {OpenAI.Models, :item}},
+    {"/v1/images/generations", Handler, {OpenAI.Images, :generations}},
+    {"/v1/images/edits", Handler, {OpenAI.Images, :edits}},
     {"/v1/admin/nodes", Handler, {Admin, :nodes}},
     {"/v1/admin/nodes/:name/:order", Handler, {Admin, :node}},
     {"/v1/admin/queues", Handler, {Admin, :queues}},

@@ -48,7 +48,7 @@ const json = async (path) => (await ask(path)).json()
 export const blob = async (url) => (await ask(url)).blob()
 
 /** The families with their tasks and schemas. @returns {Promise<any[]>} */
-export const models = () => json("/v1/models")
+export const models = async () => (await json("/v1/models")).data
 
 /** Finished jobs, newest first. @param {string} task @param {number} limit @returns {Promise<any[]>} */
 export const completed = (task, limit) =>

@@ -63,7 +63,7 @@ def metrics(url: str, name: str) -> dict[str, float]:
 
 def models(url: str) -> list[dict[str, Any]]:
     """Return the answer of ``GET /v1/models``."""
-    found: list[dict[str, Any]] = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()
+    found: list[dict[str, Any]] = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()["data"]
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from koma.models.manifest import Manifest
@@ -50,6 +52,11 @@ class ImageParams(Parameters):
     )
     n: int = Field(
         1, ge=1, le=8, description="Number of images.", json_schema_extra=WORK | labelled("Images")
+    )
+    output_format: Literal["png", "jpeg", "webp"] = Field(
+        "png",
+        description="Type of the files. PNG keeps every pixel; the others are smaller.",
+        json_schema_extra=ADVANCED | labelled("File type"),
     )
 
 

@@ -64,15 +64,16 @@ class AmusedRunner:
         return lambda: media.preview(decode.pixels(self._parts, guess[:1])[0])
 
     def finish(self, state: State) -> list[Output]:
-        """Decode the images and write them as PNG: ``image``, ``image_2``, ..."""
+        """Decode the images and write them: ``image``, ``image_2``, ..."""
         painted = cast(ImageState, state)
         images = decode.pixels(self._parts, painted.tokens)
-        paths = media.write_pngs(painted.request.folder(), list(images))
+        media_type = f"image/{painted.request.params.output_format}"
+        paths = media.write_pictures(painted.request.folder(), list(images), media_type)
         seeds = row_seeds(painted.seed, len(images))
         return [
             Output(
                 name="image" if number == 1 else f"image_{number}",
-                media_type="image/png",
+                media_type=media_type,
                 path=path,
                 meta={
                     "width": image.shape[1],

@@ -1,11 +1,12 @@
-"""Pixels -> PNG, MP4 and preview bytes."""
+"""Pixels -> PNG, JPEG, WebP, MP4 and preview bytes."""
 
 from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,23 @@ X264_OPTIONS = {"crf": CONSTANT_RATE_FACTOR, "x264-params": "mbtree=0"}
 """x264's macroblock tree reads memory that was never written (seen with frames of 64 pixels and
 MALLOC_PERTURB_): the same frames then give other bytes from run to run. Short clips lose next to nothing
 without it."""
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """How a picture is written: Pillow's name of the format, the end of the file's name, Pillow's options."""
+
+    name: str
+    suffix: str
+    options: Mapping[str, Any]
+
+
+PICTURES: Mapping[str, PictureFormat] = {
+    "image/png": PictureFormat("PNG", ".png", {}),
+    "image/jpeg": PictureFormat("JPEG", ".jpg", {"quality": 92, "subsampling": 0}),
+    "image/webp": PictureFormat("WEBP", ".webp", {"quality": 92}),
+}
+"""The media types that pictures are written as. At these qualities the invisible mark stays readable."""
 _BT709 = 1
 _LIMITED_RANGE = 1
 
@@ -62,18 +80,24 @@ class _Beating(io.BufferedWriter):
 
 def write_png(folder: Path, picture: Pixels) -> Path:
     """Write a picture as PNG under a fresh name in ``folder``."""
-    with _written(folder, ".png") as path, _Beating(io.FileIO(path, "w")) as file:
+    return write_picture(folder, picture, "image/png")
+
+
+def write_picture(folder: Path, picture: Pixels, media_type: str) -> Path:
+    """Write a picture under a fresh name in ``folder``; ``media_type`` is a key of :data:`PICTURES`."""
+    kind = PICTURES[media_type]
+    with _written(folder, kind.suffix) as path, _Beating(io.FileIO(path, "w")) as file:
         marked = stamp.begin([picture], path)(picture)
-        Image.fromarray(marked).save(file, format="PNG")
+        Image.fromarray(marked).save(file, format=kind.name, **kind.options)
     return path
 
 
-def write_pngs(folder: Path, pictures: Sequence[Pixels]) -> list[Path]:
-    """Write pictures as PNG under fresh names in ``folder``: all of them, or none where that fails."""
+def write_pictures(folder: Path, pictures: Sequence[Pixels], media_type: str) -> list[Path]:
+    """Write pictures under fresh names in ``folder``: all of them, or none where that fails."""
     paths: list[Path] = []
     try:
         for picture in pictures:
-            paths.append(write_png(folder, picture))
+            paths.append(write_picture(folder, picture, media_type))
     except BaseException:
         for path in paths:
             path.unlink(missing_ok=True)
