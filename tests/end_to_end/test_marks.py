@@ -59,7 +59,7 @@ def test_an_image_and_the_video_made_of_it_bear_both_marks_and_name_each_other(d
             assert reading.found
             assert reading.payload.id == output["meta"]["marks"]["id"]
         assert len(found.manifests) == 2, "the video's statement carries that of its image on"
-        models = httpx.get(f"{server.url}/v1/models").json()
+        models = httpx.get(f"{server.url}/v1/models").json()["data"]
         assert all(model["marks"] == {"invisible": True, "signed": True} for model in models)
         again = _run(server, "image.generate", {"prompt": "a cup of coffee", **SMALL})
         pixels = [np.asarray(Image.open(io.BytesIO(_stored(server, made)))) for made in (image, again)]
