@@ -193,7 +193,8 @@ class Client:
     async def models(self) -> list[Model]:
         """Return the models that are ready, with the JSON Schemas of their tasks."""
         listed = await self._http.json("GET", "/v1/models")
-        return [parse(Model, item) for item in _items(listed.get("data") if isinstance(listed, dict) else None)]
+        models = listed.get("data") if isinstance(listed, dict) else None
+        return [parse(Model, item) for item in _items(models)]
 
     async def ready(self) -> tuple[bool, Any]:
         """Return whether every model node is ready, and what the server says of those missing."""
