@@ -25,6 +25,7 @@ defmodule Koma.Edge do
       {Registry, keys: :duplicate, name: Koma.Socket.Handler.registry()},
       {DynamicSupervisor, name: Koma.Channel.Supervisor, strategy: :one_for_one},
       Koma.Dashboard,
+      {Koma.Provenance.Verifier, options},
       {Drainer, options}
     ]
 

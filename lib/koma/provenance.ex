@@ -8,7 +8,9 @@ defmodule Koma.Provenance do
 
   require Logger
 
-  alias Koma.{JSON, Options}
+  alias Koma.{Caller, Error, JSON, Options}
+  alias Koma.Provenance.{Verdict, Verifier}
+  alias Koma.Store
 
   @variable "KOMA_PROVENANCE_SETTINGS"
   @kinds [:invisible, :signed]
@@ -82,6 +84,49 @@ defmodule Koma.Provenance do
     else
       ""
     end
+  end
+
+  @doc """
+  Says what marks the file at `path` bears and what follows; `digest` is the SHA-256 of its bytes.
+
+  Jobs are named only where they are the caller's own.
+  """
+  @spec verify(Path.t(), String.t(), String.t(), Caller.t()) ::
+          {:ok, Verdict.t()} | {:error, Error.t()}
+  def verify(path, media_type, digest, %Caller{} = caller) do
+    with {:ok, %{"watermark" => watermark} = report} <- Verifier.examine(path, media_type) do
+      {:ok, Verdict.of(report, log(digest, watermark["id"], caller))}
+    end
+  end
+
+  # What was made here and is still kept: the very bytes, or pixels that bear the same id.
+  defp log(digest, id, %Caller{key: key}) do
+    made =
+      for record <- Store.Jobs.list(&made?(&1, digest, id)),
+          output <- record.outputs,
+          match = match(output, digest, id),
+          do: {record, output, match}
+
+    own = for {%{key: ^key} = record, output, match} <- made, do: entry(record, output, match)
+
+    %{
+      "exact" => Enum.any?(made, fn {_record, _output, match} -> match == "exact" end),
+      "by_mark" => Enum.any?(made, fn {_record, _output, match} -> match == "mark" end),
+      "yours" => own
+    }
+  end
+
+  defp made?(%{outputs: outputs}, digest, id) do
+    Enum.any?(outputs || [], &(match(&1, digest, id) != nil))
+  end
+
+  defp match(%{"artifact" => digest}, digest, _id), do: "exact"
+  defp match(%{"meta" => %{"marks" => %{"id" => id}}}, _digest, id), do: "mark"
+  defp match(_output, _digest, _id), do: nil
+
+  defp entry(record, output, match) do
+    told = Map.take(output, ["name", "artifact", "url"])
+    Map.merge(told, %{"job" => record.id, "match" => match})
   end
 
   defp media?(tasks) do

@@ -14,7 +14,7 @@ defmodule Koma.HTTP.Routes do
     Pipelines
   }
 
-  alias Koma.HTTP.{Static, Studio}
+  alias Koma.HTTP.{Static, Studio, Verify}
   alias Koma.OpenAI
 
   @routes [
@@ -29,6 +29,7 @@ defmodule Koma.HTTP.Routes do
     {"/v1/pipelines", Handler, {Pipelines, :collection}},
     {"/v1/pipelines/:id", Handler, {Pipelines, :item}},
     {"/v1/pipelines/:id/events", Handler, {Pipelines, :events}},
+    {"/v1/verify", Handler, {Verify, :collection}},
     {"/v1/models", Handler, {OpenAI.Models, :collection}},
     {"/v1/models/:id", Handler, {OpenAI.Models, :item}},
     {"/v1/images/generations", Handler, {OpenAI.Images, :generations}},

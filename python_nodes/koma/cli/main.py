@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from koma import __version__
-from koma.cli import demo, exits, image, jobs, keys, nodes, queue, serve, story, task, understand, video
+from koma.cli import (
+    demo,
+    exits,
+    image,
+    jobs,
+    keys,
+    nodes,
+    queue,
+    serve,
+    story,
+    task,
+    understand,
+    verify,
+    video,
+)
 from koma.cli.check_data import check_data
 
 app = typer.Typer(
@@ -28,6 +42,7 @@ app.command()(image.image)
 app.command()(video.video)
 app.command()(story.story)
 app.command("run")(task.run_task)
+app.command()(verify.verify)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(nodes.app, name="nodes")

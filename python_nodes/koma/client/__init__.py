@@ -33,7 +33,7 @@ from koma.client.events import (
     Unknown,
 )
 from koma.client.handle import JobHandle, PipelineHandle
-from koma.client.records import Artifact, Job, Model, Output, Pipeline
+from koma.client.records import Artifact, Job, Model, Output, Pipeline, Verdict
 from koma.client.sync import SyncClient, SyncHandle
 
 __all__ = [
@@ -74,5 +74,6 @@ __all__ = [
     "Timing",
     "Token",
     "Unknown",
+    "Verdict",
     "WorkError",
 ]

@@ -16,9 +16,11 @@ from typing import BinaryIO
 from koma.client.errors import IntegrityError, RefusedError
 from koma.client.files import atomic
 from koma.client.http import Http
-from koma.client.records import Artifact, parse
+from koma.client.records import Artifact, Verdict, parse
 
 CHUNK = 256 * 1024
+VERIFY_S = 600.0
+"""How long a server may take to examine a file: others may be before it."""
 # Called with the bytes done so far and the total, or None where the server does not tell it.
 Transferred = Callable[[int, int | None], None]
 # Where the bytes of an upload come from: a path, the bytes, or a file that is open for reading bytes.
@@ -54,6 +56,25 @@ async def upload(
         headers = {"content-type": guessed, "content-length": str(size), "x-content-sha256": digest}
         body = _chunks(file, size, progress)
         return parse(Artifact, await http.json("POST", "/v1/artifacts", content=body, headers=headers))
+    finally:
+        if own:
+            file.close()
+
+
+async def verify(http: Http, source: Source) -> Verdict:
+    """Send a file to be examined for marks; the server does not keep it.
+
+    Raises ``RefusedError`` (``too_large``, ``overloaded``, …).
+    """
+    file, own = await asyncio.to_thread(_opened, source)
+    try:
+        start = file.tell()
+        size = await asyncio.to_thread(file.seek, 0, os.SEEK_END) - start
+        await asyncio.to_thread(file.seek, start)
+        headers = {"content-type": "application/octet-stream", "content-length": str(size)}
+        body = _chunks(file, size, None)
+        answer = await http.json("POST", "/v1/verify", content=body, headers=headers, timeout=VERIFY_S)
+        return parse(Verdict, answer)
     finally:
         if own:
             file.close()

@@ -38,6 +38,7 @@ from koma.client.records import (
     Pipeline,
     PreviewMode,
     Queue,
+    Verdict,
     parse,
 )
 from koma.client.topic import Topic
@@ -226,6 +227,10 @@ class Client:
         await self._http.json("POST", f"/v1/admin/queues/{quote(family, safe='')}/{order}")
 
     # Artifacts
+
+    async def verify(self, source: Source) -> Verdict:
+        """Ask whether a file bears marks of a machine: a path, bytes, or a file open for reading bytes."""
+        return await artifacts.verify(self._http, source)
 
     async def upload(
         self, source: Source, media_type: str | None = None, progress: Transferred | None = None

@@ -66,6 +66,16 @@ class Artifact(Record):
     media_type: str
 
 
+class Verdict(Record):
+    """Which marks a file bears: ``made_here``, ``declares_ai``, ``tampered`` or ``unknown``, and why."""
+
+    verdict: str
+    meaning: str
+    c2pa: dict[str, Any]
+    watermark: dict[str, Any]
+    log: dict[str, Any]
+
+
 class Job(Record):
     """An accepted request; times are milliseconds since 1970."""
 

@@ -16,7 +16,7 @@ from koma.client.artifacts import Source, Transferred
 from koma.client.client import DEFAULT_URL, Client
 from koma.client.events import Completed, Event, PipelineCompleted, Preview
 from koma.client.handle import Handle
-from koma.client.records import Artifact, Job, Model
+from koma.client.records import Artifact, Job, Model, Verdict
 
 T = TypeVar("T")
 Done = TypeVar("Done", bound=Event)
@@ -101,6 +101,10 @@ class SyncClient:
     ) -> Artifact:
         """Store a file on the server; ``progress`` is called from the client's thread."""
         return self.wait(self._client.upload(source, media_type, progress))
+
+    def verify(self, source: Source) -> Verdict:
+        """Ask whether a file bears marks of a machine."""
+        return self.wait(self._client.verify(source))
 
     def download(self, artifact: str, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write an artifact to a file, whole or not at all."""

@@ -26,6 +26,8 @@ BLURS = np.linspace(0.4, 1.6, 13)
 """Standard deviations of a Gaussian blur in pixels."""
 MAX_SIDE = 2048
 """Longest side of a picture as it may have been before a resize."""
+LARGEST_WINDOW = 1024
+"""Pixels of a side in which shifts are tried."""
 MAX_SIZES = 72
 _PIXEL_SHIFTS = [(row, column) for row in range(blocks.SIDE) for column in range(blocks.SIDE)]
 _SQUARED_FREQUENCIES = np.array([r**2 + c**2 for r, c in blocks.FREQUENCIES]) * (np.pi / blocks.SIDE) ** 2
@@ -47,8 +49,9 @@ def stretched(frames: Sequence[Luma]) -> Iterator[Sums]:
 
 def shifted(frames: Sequence[Luma]) -> Iterator[Sums]:
     """The picture was cut, or has a border: the tile begins at any pixel."""
+    inside = [frame[_window(frame.shape)] for frame in frames]
     for row, column in _PIXEL_SHIFTS:
-        cut = [frame[row:, column:] for frame in frames]
+        cut = [frame[row:, column:] for frame in inside]
         tile = _summed([_coefficients(frame, 1.0) for frame in cut])
         rolled = [
             np.roll(tile, (down, right), (0, 1)).ravel() for down in range(TILE) for right in range(TILE)
@@ -77,6 +80,12 @@ def resized(frames: Sequence[Luma]) -> Iterator[Sums]:
     for size in _sizes(frames[0].shape):
         restored = [_resize(frame, size) for frame in frames]
         yield _summed([_coefficients(frame, 1.0) for frame in restored]).reshape(1, -1)
+
+
+def _window(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The middle of a large picture: more of it would take long and tell no more."""
+    begins = [max(0, side - LARGEST_WINDOW) // 2 for side in shape[:2]]
+    return slice(begins[0], begins[0] + LARGEST_WINDOW), slice(begins[1], begins[1] + LARGEST_WINDOW)
 
 
 def _box(frame: Luma) -> tuple[slice, slice] | None:
