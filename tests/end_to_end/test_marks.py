@@ -133,6 +133,6 @@ def test_marks_that_are_off_are_told(data: Path) -> None:
     with running_server(data / "off", environment) as server:
         made = _run(server, "image.generate", {"prompt": "a cup of coffee", **SMALL})
         assert "marks" not in made["meta"]
-        [model] = httpx.get(f"{server.url}/v1/models").json()
+        [model] = httpx.get(f"{server.url}/v1/models").json()["data"]
         assert model["marks"] == {"invisible": False, "signed": False}
         assert "marks are off: signed" in httpx.get(f"{server.url}/dashboard").text
