@@ -54,7 +54,7 @@ debian() {
 # downloaded and unpacked into vendor/otp; it is never installed, and no broker is started.
 otp() {
   local key
-  key="${otp_applications[*]} $(sha256sum scripts/http1-only.escript | cut -c1-16)"
+  key="${otp_applications[*]} $(sha256sum scripts/mend-cowboy.escript | cut -c1-16)"
   stamped otp "$key" && [ -d vendor/otp ] && return
   say "OTP applications from Debian's rabbitmq-server package: ${otp_applications[*]}"
   local folder application
@@ -71,7 +71,7 @@ otp() {
   for application in "${otp_applications[@]}"; do
     cp -r "$folder"/unpacked/usr/lib/rabbitmq/lib/*/plugins/"$application"-* vendor/otp/
   done
-  escript scripts/http1-only.escript vendor/otp/cowboy-*/ebin || fail "Cowboy could not be changed to HTTP/1.1 only"
+  escript scripts/mend-cowboy.escript vendor/otp || fail "Cowboy could not be mended"
   stamp otp "$key"
 }
 

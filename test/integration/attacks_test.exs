@@ -178,6 +178,66 @@ defmodule Koma.AttacksTest do
     end
   end
 
+  describe "a request of which two readers may believe different things" do
+    @chunks "3\r\nabc\r\n0\r\n\r\n"
+
+    for {name, headers, body} <- [
+          {"a length and chunks", "content-length: 15\r\ntransfer-encoding: chunked", @chunks},
+          {"two lengths", "content-length: 3\r\ncontent-length: 4", "abcd"},
+          {"the same length twice", "content-length: 3\r\ncontent-length: 3", "abc"},
+          {"a list of lengths", "content-length: 3, 3", "abc"},
+          {"a length with a sign", "content-length: +3", "abc"},
+          {"a negative length", "content-length: -3", "abc"},
+          {"a length that is none", "content-length: 0x3", "abc"},
+          {"a coding that nobody has", "transfer-encoding: xchunked", @chunks},
+          {"chunks within another coding", "transfer-encoding: gzip, chunked", @chunks},
+          {"chunks twice", "transfer-encoding: chunked\r\ntransfer-encoding: chunked", @chunks},
+          {"a space before the colon", "transfer-encoding : chunked", @chunks},
+          {"a folded header", "transfer-encoding:\r\n chunked", @chunks},
+          {"a line break in a header", "x-a: b\ntransfer-encoding: chunked", @chunks},
+          {"half a line break in a header", "x-a: b\rtransfer-encoding: chunked", @chunks},
+          {"a zero byte in a header", "x-a: b\0", ""},
+          {"a size that is no number", "transfer-encoding: chunked", "zz\r\nabc\r\n0\r\n\r\n"},
+          {"a size with a sign", "transfer-encoding: chunked", "-3\r\nabc\r\n0\r\n\r\n"},
+          {"a size with a prefix", "transfer-encoding: chunked", "0x3\r\nabc\r\n0\r\n\r\n"},
+          {"a size beyond all bounds", "transfer-encoding: chunked", "fffffffffffff\r\nabc\r\n"},
+          {"a size without end", "transfer-encoding: chunked", String.duplicate("0", 300)},
+          {"a size and half a line break", "transfer-encoding: chunked", "3\nabc\n0\n\n"},
+          {"a chunk longer than its size", "transfer-encoding: chunked",
+           "3\r\nabcd\r\n0\r\n\r\n"},
+          {"headers behind the chunks", "transfer-encoding: chunked", "0\r\nx-a: b\r\n\r\n"}
+        ] do
+      test "is answered 400 and nothing after it is read: #{name}", %{dir: dir} do
+        hidden = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        answer = raw(start(dir), post("1.1", unquote(headers)) <> unquote(body) <> hidden)
+        assert answer =~ ~r"\AHTTP/1.1 400 "
+        assert length(String.split(answer, "HTTP/1.1 ")) == 2
+      end
+    end
+
+    test "is answered 400 where HTTP/1.0 has chunks", %{dir: dir} do
+      head = post("1.0", "transfer-encoding: chunked")
+      assert raw(start(dir), head <> @chunks) =~ ~r"\AHTTP/1.1 400 "
+    end
+
+    test "is another one than chunks with notes, however they are cut", %{dir: dir} do
+      tcp = connect_tcp(start(dir))
+      :ok = :gen_tcp.send(tcp, post("1.1", "transfer-encoding: chunked\r\nconnection: close"))
+
+      for byte <- String.graphemes("1;note=x\r\na\r\n0A \r\n0123456789\r\n0;last\r\n\r\n"),
+          do: :ok = :gen_tcp.send(tcp, byte)
+
+      answer = read_all(tcp, "")
+      assert answer =~ ~r"\AHTTP/1.1 201 "
+      assert answer =~ Base.encode16(:crypto.hash(:sha256, "a0123456789"), case: :lower)
+    end
+
+    defp post(version, headers) do
+      "POST /v1/artifacts HTTP/#{version}\r\nhost: localhost\r\nx-api-key: #{secret("a")}\r\n" <>
+        "content-type: text/plain\r\n#{headers}\r\n\r\n"
+    end
+  end
+
   describe "HTTP/2 without TLS" do
     test "is refused where a client begins with it: nothing of its frames is kept", %{dir: dir} do
       tcp = connect_tcp(start(dir))

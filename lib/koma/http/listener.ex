@@ -3,7 +3,7 @@ defmodule Koma.HTTP.Listener do
   The TCP listener: Ranch accepts, Cowboy speaks HTTP/1.1 and WebSocket.
 
   HTTP/2 is for connections with TLS, which a proxy in front ends. Here a client that begins with it is
-  answered 400, and one that offers an upgrade to it is served by HTTP/1.1 (`scripts/http1-only.escript`).
+  answered 400, and one that offers an upgrade to it is served by HTTP/1.1 (`scripts/mend-cowboy.escript`).
 
   Once it listens, the port is logged and, where `port_file` is set, written there, so that a
   server on port 0 can be found.
@@ -11,7 +11,7 @@ defmodule Koma.HTTP.Listener do
 
   require Logger
 
-  alias Koma.HTTP.{Connection, Routes}
+  alias Koma.HTTP.{Connection, Framing, Routes}
   alias Koma.Options
 
   @ref __MODULE__
@@ -121,6 +121,7 @@ defmodule Koma.HTTP.Listener do
   defp protocol(options) do
     %{
       env: %{dispatch: Routes.dispatch()},
+      stream_handlers: [Framing, :cowboy_stream_h],
       request_timeout: options.header_timeout_ms,
       idle_timeout: @idle_timeout_ms,
       inactivity_timeout: @idle_timeout_ms

@@ -34,6 +34,13 @@ defmodule Koma.HTTP.Reply do
     Enum.reduce([retry_after(error), retry(error), about(error)], &Map.merge(&2, &1))
   end
 
+  @doc "An error as a command of Cowboy's to a stream, after which the connection is closed."
+  @spec closing(pos_integer, Error.t()) :: :cowboy_stream.resp_command()
+  def closing(status, %Error{} = error) do
+    headers = Map.put(secure(@json), "connection", "close")
+    {:response, status, headers, JSON.encode!(%{"error" => Error.to_map(error)})}
+  end
+
   @doc "Headers that every answer has: no guessing of types, no frames of other sites."
   @spec secure(map) :: map
   def secure(headers) do
