@@ -9,6 +9,9 @@ defmodule Koma.HTTP.Connection do
   alias Koma.Access.Connections
   alias Koma.{Error, JSON}
 
+  # Cowboy's contract asks for the header of a proxy; this one says that the connection has none.
+  @no_proxy %{version: 2, command: :local}
+
   @impl true
   def start_link(ref, transport, options) do
     {:ok, :proc_lib.spawn_link(__MODULE__, :init, [self(), ref, transport, options])}
@@ -24,7 +27,7 @@ defmodule Koma.HTTP.Connection do
     with {:ok, socket} <- :ranch.handshake(ref),
          {:ok, {address, _port}} <- transport.peername(socket) do
       case Connections.admit(address) do
-        :ok -> :cowboy_http.init(parent, ref, socket, transport, %{}, options)
+        :ok -> :cowboy_http.init(parent, ref, socket, transport, @no_proxy, options)
         {:refused, bound} -> refuse(socket, transport, bound)
       end
     end
