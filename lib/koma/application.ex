@@ -39,7 +39,7 @@ defmodule Koma.Application do
 
   # An operator reads this: no report of a crash around it.
   defp start(options) do
-    load_modules()
+    if :code.get_mode() == :interactive, do: load_modules()
 
     with :ok <- Koma.Access.check(options),
          {:error, reason} <- Koma.Supervisor.start_link(options),
@@ -49,10 +49,9 @@ defmodule Koma.Application do
   # A module that is first needed when no file descriptor is free could not be loaded then. A release
   # has them all loaded when it boots.
   defp load_modules do
-    if :code.get_mode() == :interactive do
-      modules = for application <- @preloaded, do: Application.spec(application, :modules) || []
-      _loaded_or_not = :code.ensure_modules_loaded(Enum.concat(modules))
-    end
+    modules = for application <- @preloaded, do: Application.spec(application, :modules) || []
+    _all_or_some = :code.ensure_modules_loaded(Enum.concat(modules))
+    :ok
   end
 
   # What the part said that could not start, without the names of those around it.
