@@ -195,12 +195,19 @@ defmodule Koma.CoreCase do
   @spec as_stored([Koma.Job.Event.t()]) :: [Koma.Job.Event.t()]
   def as_stored(events), do: for(event <- events, do: %{event | json: nil})
 
-  @doc "The digest that a toy job computed, or that of the file that a job made."
+  @doc """
+  The digest that a toy job computed, the mark of the pixels that a job made, or the digest of its file. A
+  medium without both of its marks has no digest: it must not be a result.
+  """
   @spec digest([Koma.Job.Event.t()]) :: String.t()
   def digest(events) do
     case List.last(events) do
       %{type: "completed", data: %{"outputs" => [%{"text" => text}]}} ->
         :jiffy.decode(text, [:return_maps])["digest"]
+
+      %{type: "completed", data: %{"outputs" => [%{"meta" => %{"marks" => marks}}]}} ->
+        %{"id" => id, "signed" => true} = marks
+        id
 
       %{type: "completed", data: %{"outputs" => [%{"artifact" => digest}]}} ->
         digest

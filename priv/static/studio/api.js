@@ -62,6 +62,9 @@ export async function forget(id) {
   await ask(`/v1/jobs/${encodeURIComponent(id)}?forget=true`, { method: "DELETE" })
 }
 
+/** Which marks a file bears; the server does not keep it. @param {File} file @returns {Promise<any>} */
+export const verify = async (file) => (await ask("/v1/verify", { method: "POST", body: file }, { "content-type": "application/octet-stream" })).json()
+
 /**
  * Stores a file. `XMLHttpRequest`, because `fetch` does not tell how far an upload is.
  * @param {File} file

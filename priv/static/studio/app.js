@@ -9,6 +9,7 @@ import * as session from "./session.js"
 import { Shared } from "./shared.js"
 import { Story, STORY_TASKS } from "./story.js"
 import { Tool } from "./tool.js"
+import { Verify } from "./verify.js"
 import { compareTasks } from "./words.js"
 
 const MODELS_AGAIN_MS = 3_000
@@ -24,14 +25,15 @@ const studio = { connection, again, targets, forget: api.forget, finished: () =>
 /** @type {Map<string, Tool>} */
 const tools = new Map()
 const gallery = new Gallery(studio)
+const verify = new Verify()
 const shared = new Shared(studio)
 /** @type {Story | null} */
 let story = null
 
-/** @returns {(Tool | Story | Gallery)[]} in the order of the navigation */
+/** @returns {(Tool | Story | Gallery | Verify)[]} in the order of the navigation */
 function views() {
   const list = [...tools.values()].sort((a, b) => compareTasks(a.task, b.task))
-  return [...list, ...(story ? [story] : []), gallery]
+  return [...list, ...(story ? [story] : []), gallery, verify]
 }
 
 // Model nodes come up one after the other: what is not there yet is asked for again.
@@ -78,7 +80,7 @@ function route() {
   // A job that this tab follows already is shown where it is followed.
   const follows = [...tools.values()].find((tool) => tool.views.has(id))
   const wanted = name === "job" && id ? (follows ?? shared) : (views().find(({ slug }) => slug === name) ?? views()[0])
-  if (tools.size === 0 && wanted === gallery && name !== "gallery") return
+  if (tools.size === 0 && wanted === views()[0] && name !== wanted.slug) return
   for (const view of [...views(), shared]) view.element.hidden = view !== wanted
   for (const link of get("nav").querySelectorAll("a")) {
     if (link.hash === `#${wanted.slug}`) link.setAttribute("aria-current", "page")
@@ -112,14 +114,14 @@ function targets(output) {
   })
 }
 
-/** @param {Tool | Story | Gallery} view @param {any} output @returns {(() => void) | null} */
+/** @param {Tool | Story | Gallery | Verify} view @param {any} output @returns {(() => void) | null} */
 function useIn(view, output) {
   if (output.text !== undefined) return view instanceof Tool && view.takesText() ? () => view.useText(output.text) : null
   const zone = zonesOf(view).find(({ types }) => output.artifact && types.includes(output.media_type))
   return zone ? () => zone.putArtifact(output.artifact, zone.inputFor(output.media_type)) : null
 }
 
-/** @param {Tool | Story | Gallery} view @returns {import("./drop.js").DropZone[]} */
+/** @param {Tool | Story | Gallery | Verify} view @returns {any[]} the places where files go in */
 function zonesOf(view) {
   return view instanceof Tool ? view.form.zones : view.zones
 }
@@ -167,6 +169,6 @@ connection.addEventListener("change", showConnection)
 
 get("forget").hidden = key() === null
 get("forget").addEventListener("click", forgetKey)
-main.append(gallery.element, shared.element)
+main.append(gallery.element, verify.element, shared.element)
 connection.connect()
 loadModels()
