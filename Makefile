@@ -9,10 +9,10 @@ SCALE ?= 1
 EMULATOR := ELIXIR_ERL_OPTIONS="-args_file rel/vm.args.eex"
 PYTHON_CODE := python_nodes tests test/support examples scripts
 
-.PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load check format bench clean
+.PHONY: help setup demo serve test test-setup test-elixir test-python test-browser soak soak-storms soak-load soak-media check format bench clean
 
 # What is tested, shown and measured lies here already; the models of `make serve` may come from the hub.
-demo test test-elixir test-python test-browser check soak soak-storms soak-load bench: export HF_HUB_OFFLINE := 1
+demo test test-elixir test-python test-browser check soak soak-storms soak-load soak-media bench: export HF_HUB_OFFLINE := 1
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,10 +38,14 @@ test-elixir test-python test-browser: test-%:
 	$(EMULATOR) $(PYTHON) scripts/suites.py $*
 
 soak: ## every storm at full size, then MINUTES=120 of mixed load and faults; SCALE=0.1 a tenth of the storms
-	@status=0; $(MAKE) soak-storms || status=1; $(MAKE) soak-load || status=1; exit $$status
+	@status=0; $(MAKE) soak-storms || status=1; $(MAKE) soak-media || status=1; $(MAKE) soak-load || status=1; exit $$status
 
 soak-storms:
 	KOMA_SOAK_SCALE=$(SCALE) MIX_ENV=test $(EMULATOR) mix test --only soak
+
+soak-media: ## FILES=20000 mutated pictures and clips, read as model nodes read them
+	mix compile --no-deps-check
+	$(PYTHON) -m tests.soak.media --files $(or $(FILES),20000)
 
 soak-load:
 	mix compile --no-deps-check

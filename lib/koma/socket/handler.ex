@@ -55,19 +55,23 @@ defmodule Koma.Socket.Handler do
          {:ok, connection} <- connection(endpoint, req),
          :ok <- Access.admit(connection.caller),
          :ok <- Access.hold(connection.caller, :sockets, req.pid) do
-      # Compression would cost some hundred kB per socket; what is large is compressed already.
-      options = %{
-        compress: false,
-        idle_timeout: :infinity,
-        max_frame_size: max_frame_bytes(endpoint),
-        req_filter: fn _req -> %{} end
-      }
-
       req = req |> accept_protocol() |> Auth.redact()
-      {:cowboy_websocket, req, connection, options}
+      {:cowboy_websocket, req, connection, options(endpoint)}
     else
       {:error, error} -> {:ok, Reply.error(req, status(error), error, %{}), endpoint}
     end
+  end
+
+  @doc "Cowboy's options of the sockets of an endpoint."
+  @spec options(:socket | :live) :: :cowboy_websocket.opts()
+  def options(endpoint) do
+    # Compression would cost some hundred kB per socket; what is large is compressed already.
+    %{
+      compress: false,
+      idle_timeout: :infinity,
+      max_frame_size: max_frame_bytes(endpoint),
+      req_filter: fn _req -> %{} end
+    }
   end
 
   defp max_frame_bytes(:live), do: @max_page_frame_bytes
