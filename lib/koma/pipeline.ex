@@ -6,7 +6,7 @@ defmodule Koma.Pipeline do
   @behaviour Koma.Once
 
   alias Koma.{Access, Caller, Cluster, Error, Follower, Once}
-  alias Koma.Job.Event
+  alias Koma.Job.{Attachment, Event}
   alias Koma.ModelNode.Catalogue
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Server, Sizes}
 
@@ -29,12 +29,20 @@ defmodule Koma.Pipeline do
   @impl Once
   def make(request, once, %Caller{key: key} = caller) do
     with {:ok, graph} <- Graph.new(request, tasks()),
+         {:ok, graph} <- Graph.map_files(graph, &file(&1, &2, caller)),
          record = new(graph, once, key),
          :ok <- Access.admit_pipeline(key, &admit(record, &1, &2)),
          :ok <- store(record) do
       :ok = Koma.Pipeline.Supervisor.start(record.id, caller.process || self())
       {:ok, live(record.id, &Server.get/1, fn record, _events -> Record.to_map(record) end)}
     end
+  end
+
+  # Which media types are wanted is known when the stage is submitted.
+  defp file(value, field, caller) do
+    if Attachment.attached?(value),
+      do: Attachment.store(value, field, nil, caller),
+      else: {:ok, value}
   end
 
   defp new(graph, nil, key), do: Record.new(Files.new_id(), key, graph)

@@ -10,7 +10,7 @@ defmodule Koma.HTTP.Artifacts do
   @behaviour Koma.HTTP.Handler
 
   alias Koma.{Access, Cluster, Error, Telemetry}
-  alias Koma.HTTP.{Body, ETag, Range, Reply}
+  alias Koma.HTTP.{Body, ETag, Multipart, Range, Reply}
   alias Koma.Store.Artifacts
 
   @extensions %{
@@ -31,12 +31,9 @@ defmodule Koma.HTTP.Artifacts do
 
   @impl true
   def handle(:collection, "POST", req, caller) do
-    with {:ok, media_type} <- media_type(req),
-         :ok <- Body.check_length(req, Koma.Options.get().max_upload_bytes),
+    with {:ok, boundary} <- Multipart.boundary(req),
          :ok <- Access.hold(caller, :uploads),
-         {:ok, announced} <- announce(req, caller),
-         {:ok, writer} <- Artifacts.open(media_type, caller.key),
-         {:ok, artifact, status, req} <- store(writer, req, receiver(announced, caller)) do
+         {:ok, artifact, status, req} <- receive_file(boundary, req, caller) do
       body = %{
         "id" => artifact.id,
         "bytes" => artifact.bytes,
@@ -60,16 +57,37 @@ defmodule Koma.HTTP.Artifacts do
     if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
   end
 
+  # The bytes of the file are the body, or a part of the form that is the body.
+  defp receive_file(nil, req, caller) do
+    with {:ok, media_type} <- media_type(req),
+         :ok <- Body.check_length(req, Koma.Options.get().max_upload_bytes),
+         {:ok, announced} <- announce(req, caller),
+         {:ok, writer} <- Artifacts.open(media_type, caller.key) do
+      store(writer, req, receiver(announced, caller))
+    end
+  end
+
+  defp receive_file(boundary, req, caller) do
+    with {:ok, digest} <- announced(req),
+         {:ok, %{files: files}, req} <- Multipart.read(req, boundary, caller, digest) do
+      case Map.values(files) do
+        [%{artifact: artifact, status: status}] -> {:ok, artifact, status, req}
+        several_or_none -> {:error, one_file(length(several_or_none))}
+      end
+    end
+  end
+
+  defp one_file(files) do
+    message = "The form has #{files} files; an upload is one file: curl -F file=@clip.mp4"
+    Error.new("invalid_request", message, field: "body", value: files, bound: 1)
+  end
+
   defp media_type(req) do
     case :cowboy_req.parse_header("content-type", req) do
-      # A form is an envelope with the file in it: stored as it is, nothing could read it.
+      # An envelope with the file in it: stored as it is, nothing could read it.
       {"multipart", subtype, _parameters} ->
         type = "multipart/" <> subtype
-
-        message =
-          "An upload is the bytes of one file, not a form (#{type}): " <>
-            "curl --data-binary @FILE -H 'content-type: video/mp4' …/v1/artifacts"
-
+        message = "An upload is the bytes of one file, or a form (multipart/form-data) with it"
         {:error, Error.new("unsupported_media", message, field: "content-type", value: type)}
 
       {type, subtype, _parameters} ->

@@ -6,10 +6,9 @@ defmodule Koma.Job.Request do
   """
 
   alias Koma.Cache.Fingerprint
-  alias Koma.{Caller, Cluster, Error, ModelNode, Once, Options, Schema, Shown}
-  alias Koma.Job.Record
+  alias Koma.{Caller, Cluster, Error, ModelNode, Once, Options, Schema}
+  alias Koma.Job.{Inputs, Record}
   alias Koma.Queue.Cost
-  alias Koma.Store.{Artifacts, MediaType}
 
   # 32 bits: what every generator of the model families takes, and exact in JSON.
   @max_seed 0xFFFF_FFFF
@@ -55,7 +54,8 @@ defmodule Koma.Job.Request do
     with {:ok, request} <- Schema.check(@schema, request),
          {:ok, family, spec} <- ModelNode.Catalogue.task(request["task"], request["model"]),
          {:ok, params} <- Schema.check(spec.params, request["params"]),
-         :ok <- inputs(request["inputs"], spec.inputs, caller.key) do
+         {:ok, inputs} <- Inputs.take(request["inputs"], spec.inputs, caller) do
+      request = %{request | "inputs" => inputs}
       record = request |> record(family, seeded(params, spec.params), caller) |> identify(once)
       record = %{record | size: Cost.size(spec.params, params)}
       {:ok, if(shared?(request, params, spec), do: share(record, params), else: record)}
@@ -129,73 +129,5 @@ defmodule Koma.Job.Request do
     bound = if maximum, do: min(trunc(maximum), @max_seed), else: @max_seed
     <<random::64>> = :crypto.strong_rand_bytes(8)
     rem(random, bound + 1)
-  end
-
-  defp inputs(given, specs, key) do
-    with :ok <- known(given, specs),
-         :ok <- required(given, specs) do
-      Enum.find_value(given, :ok, fn {name, id} ->
-        with :ok <- input(name, id, specs[name], key), do: nil
-      end)
-    end
-  end
-
-  defp known(given, specs) do
-    case Enum.find(Map.keys(given), &(not is_map_key(specs, &1))) do
-      nil ->
-        :ok
-
-      name ->
-        known = Map.keys(specs)
-        field = "inputs.#{name}"
-        message = "There is no input #{Shown.text(name)}; #{known_words(known)}"
-
-        {:error,
-         Error.new("unknown_field", message, field: field, value: given[name], bound: known)}
-    end
-  end
-
-  defp known_words([]), do: "this task takes none"
-  defp known_words(known), do: "known are: #{Enum.join(known, ", ")}"
-
-  defp required(given, specs) do
-    case Enum.find(specs, fn {name, spec} -> spec.required and not is_map_key(given, name) end) do
-      nil ->
-        :ok
-
-      {name, _spec} ->
-        {:error,
-         Error.new("missing_field", "The input #{Shown.text(name)} is required",
-           field: "inputs.#{name}"
-         )}
-    end
-  end
-
-  defp input(name, id, spec, key) when is_binary(id) do
-    field = "inputs.#{name}"
-
-    with {:ok, artifact} <- located(id, field, key) do
-      if artifact.media_type in spec.media_types,
-        do: :ok,
-        else: {:error, unsupported(field, artifact.media_type, spec.media_types)}
-    end
-  end
-
-  defp input(name, value, _spec, _key) do
-    field = "inputs.#{name}"
-    message = "#{field} must be the id of an artifact"
-    {:error, Error.new("wrong_type", message, field: field, value: value)}
-  end
-
-  defp located(id, field, key) do
-    found = if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
-    with {:error, error} <- found, do: {:error, %{error | field: field}}
-  end
-
-  defp unsupported(field, media_type, allowed) do
-    message =
-      "#{field} is #{MediaType.name(media_type)}; it must be one of #{Enum.join(allowed, ", ")}"
-
-    Error.new("unsupported_media", message, field: field, value: media_type, bound: allowed)
   end
 end

@@ -60,6 +60,38 @@ defmodule Koma.Pipeline.Graph do
     end
   end
 
+  @doc """
+  The graph with every file that comes with the request replaced by what `fun` makes of it: those
+  that stages name as their inputs, directly or as an input of the pipeline.
+  """
+  @spec map_files(t, (term, path :: String.t() -> {:ok, term} | {:error, Error.t()})) ::
+          {:ok, t} | {:error, Error.t()}
+  def map_files(%__MODULE__{stages: stages, inputs: inputs} = graph, fun) do
+    used = for stage <- stages, {_name, %{"from" => "input." <> name}} <- stage.inputs, do: name
+
+    mapped =
+      Each.map(inputs, fn {name, value} ->
+        if name in used,
+          do: named(name, fun.(value, "inputs.#{name}")),
+          else: {:ok, {name, value}}
+      end)
+
+    with {:ok, inputs} <- mapped,
+         {:ok, stages} <- Each.map(stages, &map_stage(&1, fun)),
+         do: {:ok, %__MODULE__{graph | stages: stages, inputs: Map.new(inputs)}}
+  end
+
+  defp map_stage(%Stage{} = stage, fun) do
+    mapped =
+      Each.map(stage.inputs, fn {name, value} ->
+        named(name, fun.(value, "#{path(stage, "inputs")}.#{name}"))
+      end)
+
+    with {:ok, inputs} <- mapped, do: {:ok, %Stage{stage | inputs: Map.new(inputs)}}
+  end
+
+  defp named(name, result), do: with({:ok, value} <- result, do: {:ok, {name, value}})
+
   @doc "The stage of this name."
   @spec fetch!(t, String.t()) :: Stage.t()
   def fetch!(%__MODULE__{stages: stages}, name), do: Enum.find(stages, &(&1.name == name))
