@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +226,23 @@ def test_what_does_not_fit_stops_the_start_with_a_sentence(tmp_path: Path) -> No
 def test_an_own_root_is_what_readers_trust(tmp_path: Path) -> None:
     keys.prepare(tmp_path)
     assert chain.load(Settings(tmp_path)).anchors == (tmp_path / keys.ROOT).read_text()
+
+
+def test_a_full_disk_is_told_as_such_and_leaves_the_file(provenance: Provenance, tmp_path: Path) -> None:
+    path = encode.write_png(tmp_path, picture(1, 256, 256))
+    before = path.read_bytes()
+    said = statement.of_output(
+        "image", "image/png", _request(tmp_path), LOADED, "1", mark=None, prompts=False
+    )
+    assert provenance.signer is not None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            provenance.signer.sign_file(path, "image/png", said)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -100,8 +100,8 @@ class Signer:
             beside.replace(path)
         except BaseException as error:
             beside.unlink(missing_ok=True)
-            if watch.cancelled is not None:
-                raise watch.cancelled from error
+            if watch.broken is not None:
+                raise watch.broken from error
             raise
 
     def _sign(
@@ -168,24 +168,26 @@ def _failed(why: object) -> KomaError:
 
 
 class _Watch:
-    """Keeps a cancel that came while the library read or wrote.
+    """Keeps a cancel, or an error of the disk, that came while the library read or wrote.
 
-    The library calls from outside of Python, where ``Cancelled`` would be lost, so it is told of an error of
-    the file and the cancel is raised afterwards.
+    The library calls from outside of Python, where ``Cancelled`` would be lost and an error would not tell
+    its reason. So it is told of an error of the file, and what was kept is raised afterwards.
     """
 
     def __init__(self) -> None:
-        self.cancelled: Cancelled | None = None
+        self.broken: BaseException | None = None
 
-    def beat(self) -> None:
-        """Beat; raise OSError from the first cancel on."""
-        if self.cancelled is None:
+    @contextmanager
+    def piece(self) -> Iterator[None]:
+        """Beat, and read or write one piece inside; nothing more is done once something was kept."""
+        if self.broken is None:
             try:
                 beat()
-            except Cancelled as cancelled:
-                self.cancelled = cancelled
-        if self.cancelled is not None:
-            raise OSError("the job was cancelled")
+                yield
+                return
+            except (Cancelled, OSError) as error:
+                self.broken = error
+        raise OSError("signing has ended") from self.broken
 
 
 class _Beating(io.FileIO):
@@ -197,10 +199,10 @@ class _Beating(io.FileIO):
 
     def readinto(self, buffer: Any) -> int | None:
         """Read a piece."""
-        self._watch.beat()
-        return super().readinto(buffer)
+        with self._watch.piece():
+            return super().readinto(buffer)
 
     def write(self, data: Any) -> int:
         """Write a piece."""
-        self._watch.beat()
-        return super().write(data)
+        with self._watch.piece():
+            return super().write(data)
