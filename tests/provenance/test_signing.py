@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import resource
 import signal
 from pathlib import Path
@@ -187,9 +188,10 @@ def test_a_new_signing_key_is_of_the_same_authority(tmp_path: Path) -> None:
     Provenance.open(Settings(tmp_path), LOADED, "1")
 
 
-def _own(folder: Path, **changed: Any) -> Settings:
+def _own(folder: Path, prepare: bool = True, **changed: Any) -> Settings:
     """Settings with an operator's own chain: here one that another server made for itself."""
-    keys.prepare(folder / "theirs")
+    if prepare:
+        keys.prepare(folder / "theirs")
     theirs = {"chain": folder / "theirs" / keys.SIGNER, "key": folder / "theirs" / keys.SIGNER_KEY}
     return Settings(folder / "ours", **{**theirs, **changed})
 
@@ -221,6 +223,24 @@ def test_what_does_not_fit_stops_the_start_with_a_sentence(tmp_path: Path) -> No
         with pytest.raises(KomaError, match=sentence) as caught:
             Provenance.open(_own(tmp_path, **changed), LOADED, "1")
         assert caught.value.code == "provenance_failed"
+
+
+def test_a_certificate_that_ends_soon_is_told_at_every_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys.prepare(tmp_path / "theirs", datetime.timedelta(days=30))
+    Provenance.open(_own(tmp_path, prepare=False), LOADED, "1")
+    assert "ends on" in caplog.text
+    caplog.clear()
+    Provenance.open(Settings(tmp_path / "ours"), LOADED, "1")
+    assert caplog.text == ""
+
+
+def test_an_ended_certificate_stops_the_start(tmp_path: Path) -> None:
+    keys.prepare(tmp_path / "theirs", datetime.timedelta(seconds=-60))
+    with pytest.raises(KomaError, match="cannot be signed") as caught:
+        Provenance.open(_own(tmp_path, prepare=False), LOADED, "1")
+    assert caught.value.code == "provenance_failed"
 
 
 def test_an_own_root_is_what_readers_trust(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ with provenance.session(request) as session:                       at the end of
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +27,9 @@ from koma.provenance.stamp import Frames, Stamp
 from koma.runtime.pulse import beat
 from koma.runtime.runner import Loaded, Output, Request
 
+NOTICE = datetime.timedelta(days=60)
+"""So long before its end every start warns of the end of a certificate."""
+_log = logging.getLogger(__name__)
 MARK_NAME = "koma-qim-1"
 """What results call the invisible mark."""
 _PIXELS, _MEDIA = ("image/", "video/"), ("image/", "video/", "audio/")
@@ -59,6 +64,7 @@ class Provenance:
         if settings.signed:
             signer = files.Signer(chain.load(settings), settings.timestamps)
             signer.check()
+            _warn_of_end(signer.chain.certificates)
         return cls(settings, loaded, version, pattern.of_key(secret), signer)
 
     @contextmanager
@@ -143,6 +149,13 @@ class Session:
             prompts=self._provenance.settings.prompts,
             inputs=inputs,
         )
+
+
+def _warn_of_end(certificates: bytes) -> None:
+    """A chain of an operator's own is not renewed by itself, and an ended one signs nothing."""
+    end = keys.expires(certificates)
+    if end - datetime.datetime.now(datetime.UTC) < NOTICE:
+        _log.warning("the certificate that signs outputs ends on %s; put a new one in its place", end.date())
 
 
 def _content_id(frames: Frames) -> str:

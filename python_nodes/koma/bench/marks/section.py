@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from koma.bench.finding import Finding
-from koma.bench.marks import cost, found, unmarked
+from koma.bench.marks import cost, found, share, unmarked
 from koma.bench.plan import Plan
 
 TEXT = """What the invisible mark withstands, what both marks cost, and what the detector says of pictures
@@ -21,6 +21,8 @@ def measure(plan: Plan) -> Finding:
     """Measure one after another, on all cores."""
     finding = Finding("marks", "Marks", TEXT)
     finding.tables.append(cost.measure(plan))
+    table, finding.bars = share.measure(plan)
+    finding.tables.append(table)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         finding.tables.append(found.of_pictures(plan, pool))
         finding.tables.append(found.of_clips(plan, pool))

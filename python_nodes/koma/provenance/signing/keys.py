@@ -27,21 +27,25 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 ROOT, ROOT_KEY, SIGNER, SIGNER_KEY, MARK_KEY = "root.pem", "root.key", "signer.pem", "signer.key", "mark.key"
 ROOT_YEARS, SIGNER_YEARS = 30, 10
 """Without a time-stamp a signature counts only as long as its certificate, so both live long."""
-RENEWAL = datetime.timedelta(days=365)
+YEAR = datetime.timedelta(days=365)
+RENEWAL = YEAR
 """A certificate of the server's own that ends sooner than that is replaced at a start."""
 MARK_KEY_BYTES = 32
 _CURVE = ec.SECP256R1()
 _DAY = datetime.timedelta(days=1)
 
 
-def prepare(folder: Path) -> None:
-    """Make what is missing in ``folder``. Several processes may do so at the same time."""
+def prepare(folder: Path, signer_life: datetime.timedelta = SIGNER_YEARS * YEAR) -> None:
+    """Make what is missing in ``folder``. Several processes may do so at the same time.
+
+    ``signer_life`` is that of a new signing certificate.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(folder):
         if not _both(folder, ROOT, ROOT_KEY):
             _make_root(folder)
         if not _both(folder, SIGNER, SIGNER_KEY) or _ends_soon(folder / SIGNER):
-            _make_signer(folder)
+            _make_signer(folder, signer_life)
         if not (folder / MARK_KEY).is_file():
             _write(folder / MARK_KEY, secrets.token_bytes(MARK_KEY_BYTES))
 
@@ -69,20 +73,20 @@ def _ends_soon(path: Path) -> bool:
 def _make_root(folder: Path) -> None:
     key = ec.generate_private_key(_CURVE)
     name = _name("Koma server authority")
-    builder = _certificate(name, name, key.public_key(), key.public_key(), ROOT_YEARS)
+    builder = _certificate(name, name, key.public_key(), key.public_key(), ROOT_YEARS * YEAR)
     builder = builder.add_extension(x509.BasicConstraints(True, 0), True).add_extension(_usage(ca=True), True)
     _write(folder / ROOT_KEY, _key_pem(key))
     _write(folder / ROOT, builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), 0o644)
 
 
-def _make_signer(folder: Path) -> None:
+def _make_signer(folder: Path, life: datetime.timedelta) -> None:
     root = x509.load_pem_x509_certificate((folder / ROOT).read_bytes())
     root_key = serialization.load_pem_private_key((folder / ROOT_KEY).read_bytes(), None)
     if not isinstance(root_key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{folder / ROOT_KEY} is not the key of {ROOT}")
     key = ec.generate_private_key(_CURVE)
     name = _name("Koma server outputs")
-    builder = _certificate(name, root.subject, key.public_key(), root_key.public_key(), SIGNER_YEARS)
+    builder = _certificate(name, root.subject, key.public_key(), root_key.public_key(), life)
     builder = builder.add_extension(x509.BasicConstraints(False, None), True)
     builder = builder.add_extension(_usage(ca=False), True)
     # The purpose that C2PA asks for where a certificate has none of its own.
@@ -97,7 +101,7 @@ def _certificate(
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
     issuer_key: ec.EllipticCurvePublicKey,
-    years: int,
+    life: datetime.timedelta,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)
@@ -108,7 +112,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _DAY)  # clocks of readers differ
-        .not_valid_after(now + years * 365 * _DAY)
+        .not_valid_after(now + life)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
         .add_extension(authority, False)
     )
