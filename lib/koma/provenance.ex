@@ -99,6 +99,10 @@ defmodule Koma.Provenance do
     end
   end
 
+  @doc "The caller's own outputs, still kept, whose pixels bear the mark with this id."
+  @spec marked(String.t(), Caller.t()) :: [map]
+  def marked(id, %Caller{} = caller), do: log(nil, id, caller)["yours"]
+
   # What was made here and is still kept: the very bytes, or pixels that bear the same id.
   defp log(digest, id, %Caller{key: key}) do
     made =

@@ -106,6 +106,9 @@ def test_the_detector_tells_what_each_layer_of_a_file_says(
         assert told[name]["watermark"]["id"] == made["meta"]["marks"]["id"]
         matches = {item["artifact"]: item["match"] for item in told[name]["log"]["yours"]}
         assert matches[made["artifact"]] == "mark"
+    found = httpx.get(f"{server.url}/v1/manifests/{made['meta']['marks']['id']}").json()
+    assert made["artifact"] in [item["artifact"] for item in found["matches"]]
+    assert httpx.get(f"{server.url}/v1/manifests/0000000000").status_code == 404
     assert "does not mean" in told["another"]["meaning"]
     named = httpx.post(f"{server.url}/v1/verify", json={"artifact": made["artifact"]}, timeout=120).json()
     assert named["verdict"] == "made_here"

@@ -9,6 +9,7 @@ defmodule Koma.HTTP.Routes do
     Handler,
     Health,
     Jobs,
+    Manifests,
     Metrics,
     NotFound,
     Pipelines
@@ -29,6 +30,7 @@ defmodule Koma.HTTP.Routes do
     {"/v1/pipelines", Handler, {Pipelines, :collection}},
     {"/v1/pipelines/:id", Handler, {Pipelines, :item}},
     {"/v1/pipelines/:id/events", Handler, {Pipelines, :events}},
+    {"/v1/manifests/:id", Handler, {Manifests, :item}},
     {"/v1/verify", Handler, {Verify, :collection}},
     {"/v1/models", Handler, {OpenAI.Models, :collection}},
     {"/v1/models/:id", Handler, {OpenAI.Models, :item}},
