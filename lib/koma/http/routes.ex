@@ -35,6 +35,8 @@ defmodule Koma.HTTP.Routes do
     {"/v1/models", Handler, {OpenAI.Models, :collection}},
     {"/v1/models/:id", Handler, {OpenAI.Models, :item}},
     {"/v1/images/generations", Handler, {OpenAI.Images, :generations}},
+    {"/v1/chat/completions", Handler, {OpenAI.Chat, :completions}},
+    {"/v1/responses", Handler, {OpenAI.Responses, :create}},
     {"/v1/images/edits", Handler, {OpenAI.Images, :edits}},
     {"/v1/admin/nodes", Handler, {Admin, :nodes}},
     {"/v1/admin/nodes/:name/:order", Handler, {Admin, :node}},

@@ -69,6 +69,23 @@ defmodule Koma.OpenAI.Request do
     end
   end
 
+  @doc """
+  Lowers a parameter to the most that the model can do. For what is itself an upper bound, such as
+  the length of an answer: programs ask for more than small models have.
+  """
+  @spec lower(t, String.t()) :: t
+  def lower(%__MODULE__{job: job} = request, name) do
+    maximum = Koma.Schema.maximum(property(request, name) || %{})
+
+    case job["params"][name] do
+      given when is_integer(given) and is_integer(maximum) and given > maximum ->
+        %{request | job: put_in(job, ["params", name], maximum)}
+
+      _within_or_wrong ->
+        request
+    end
+  end
+
   @doc "An error about a parameter, under the name that the client used."
   @spec renamed(named :: %{String.t() => String.t()}, Error.t()) :: Error.t()
   def renamed(named, %Error{field: field} = error) do
