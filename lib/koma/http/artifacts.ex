@@ -45,9 +45,13 @@ defmodule Koma.HTTP.Artifacts do
     end
   end
 
-  def handle(:item, _method, req, caller) do
+  def handle(:item, _method, req, caller), do: serve(req, :cowboy_req.binding(:id, req), caller)
+
+  @doc "Answers with the bytes of an artifact, or with the part of them that the request asks for."
+  @spec serve(:cowboy_req.req(), id :: String.t(), Koma.Caller.t()) :: Koma.HTTP.Handler.result()
+  def serve(req, id, caller) do
     # Renewed for a client that goes on with a range; an open file outlives its name anyway.
-    with {:ok, artifact} <- find(:cowboy_req.binding(:id, req), caller.key) do
+    with {:ok, artifact} <- find(id, caller.key) do
       {:ok, send_artifact(req, artifact)}
     end
   end

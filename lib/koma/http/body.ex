@@ -36,10 +36,13 @@ defmodule Koma.HTTP.Body do
   @spec work(:cowboy_req.req()) :: {:ok, map, :cowboy_req.req()} | {:error, Error.t()}
   def work(req) do
     with {:ok, request, req} <- json_object(req) do
-      request = request |> Map.put_new("on_disconnect", "keep") |> put_key(idempotency_key(req))
-      {:ok, request, req}
+      {:ok, request |> Map.put_new("on_disconnect", "keep") |> named(req), req}
     end
   end
+
+  @doc "The request with the key of the header `Idempotency-Key`, unless it has one of its own."
+  @spec named(map, :cowboy_req.req()) :: map
+  def named(request, req), do: put_key(request, idempotency_key(req))
 
   defp put_key(request, nil), do: request
   defp put_key(request, key), do: Map.put_new(request, "idempotency_key", key)

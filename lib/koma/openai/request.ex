@@ -70,6 +70,45 @@ defmodule Koma.OpenAI.Request do
   end
 
   @doc """
+  Reads the parameters of a form, whose values are texts, as the numbers and truth values that the
+  schema has. Text that is none stays as it is, and is refused as every wrong value.
+  """
+  @spec read_texts(t) :: t
+  def read_texts(%__MODULE__{job: job} = request) do
+    params =
+      for {name, value} <- job["params"], into: %{} do
+        types = request |> property(name) |> types()
+        {name, if(is_binary(value), do: typed(value, types), else: value)}
+      end
+
+    %{request | job: Map.replace(%{job | "params" => params}, "deadline_ms", deadline(job))}
+  end
+
+  defp deadline(job), do: typed(to_string(job["deadline_ms"]), ["integer"])
+
+  defp types(%{"anyOf" => options}), do: Enum.flat_map(options, &types/1)
+  defp types(%{"type" => types}), do: List.wrap(types)
+  defp types(_untyped), do: []
+
+  defp typed(text, types) do
+    cond do
+      "string" in types -> text
+      "boolean" in types and text in ["true", "false"] -> text == "true"
+      "integer" in types or "number" in types -> number(text, Integer.parse(text))
+      true -> text
+    end
+  end
+
+  defp number(_text, {integer, ""}), do: integer
+
+  defp number(text, _no_integer) do
+    case Float.parse(text) do
+      {float, ""} -> float
+      _no_number -> text
+    end
+  end
+
+  @doc """
   Lowers a parameter to the most that the model can do. For what is itself an upper bound, such as
   the length of an answer: programs ask for more than small models have.
   """

@@ -49,6 +49,9 @@ class VideoParams(Parameters):
     seed: int | None = Field(
         None, ge=0, le=MAX_SEED, description="Same seed, same video.", json_schema_extra=ADVANCED
     )
+    thumbnail: bool = Field(
+        False, description="Also make a picture of the middle of the video.", json_schema_extra=ADVANCED
+    )
 
 
 def video_params(spatial: int, temporal: int, manifest: Manifest) -> type[Parameters]:

@@ -82,8 +82,12 @@ class LtxVideoRunner:
         }
         if filmed.first:
             meta["image"] = dict(filmed.first)
-        path = media.write_mp4(filmed.request.folder(), frames, fps)
-        return [Output("video", "video/mp4", path=path, meta=meta)]
+        folder = filmed.request.folder()
+        outputs = [Output("video", "video/mp4", path=media.write_mp4(folder, frames, fps), meta=meta)]
+        if filmed.request.params.thumbnail:
+            middle = media.write_picture(folder, frames[len(frames) // 2], "image/jpeg")
+            outputs.append(Output("thumbnail", "image/jpeg", path=middle, meta=meta))
+        return outputs
 
 
 def load(checkpoint: str, device: str, dtype: str, slots: int, options: Mapping[str, Any]) -> Runner:
