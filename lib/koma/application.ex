@@ -9,6 +9,8 @@ defmodule Koma.Application do
 
   require Logger
 
+  alias Koma.Options.Environment
+
   @preloaded [:koma, :cowboy, :cowlib, :ranch, :logger, :elixir, :kernel, :stdlib]
 
   @impl Application
@@ -40,6 +42,7 @@ defmodule Koma.Application do
   # An operator reads this: no report of a crash around it.
   defp start(options) do
     if :code.get_mode() == :interactive, do: load_modules()
+    Enum.each(Environment.misspelt(System.get_env()), &Logger.warning/1)
 
     with :ok <- Koma.Access.check(options),
          {:error, reason} <- Koma.Supervisor.start_link(options),

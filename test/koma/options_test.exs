@@ -46,7 +46,7 @@ defmodule Koma.OptionsTest do
   end
 
   test "every option has a default, and the defaults are allowed" do
-    for {key, default, meaning} <- Options.documented() do
+    for {key, {_kind, default, meaning}} <- Options.Table.all() do
       assert {:ok, options} = Options.new([{key, default}])
       assert Map.fetch!(options, key) == default or key in [:data_dir, :python_path]
       assert meaning != ""

@@ -262,3 +262,34 @@ def test_a_demo_that_is_interrupted_while_it_starts_leaves_no_server(
     assert process.returncode == code
     assert servers
     assert not any(alive(pid) for pid in servers)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"KOMA_QUEUE_LIMIT": "many"},
+            'KOMA_QUEUE_LIMIT is "many"; it must be a whole number of at least 1.',
+        ),
+        ({"KOMA_LOG_LEVEL": "loud"}, 'KOMA_LOG_LEVEL is "loud"; it must be one of debug, info'),
+        ({"KOMA_MODELS_FILE": "/absent.exs"}, "/absent.exs, the file with the model nodes, cannot be read."),
+    ],
+)
+def test_a_wrong_setting_ends_the_start_with_one_sentence(
+    tmp_path: Path, variables: dict[str, str], words: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "koma.cli.main", "serve", "--port", "0", "--data", str(tmp_path / "data")],
+        env=environment(**variables), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"koma: {words}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_misspelt_variable_is_named_with_the_nearest_right_one(tmp_path: Path) -> None:
+    with serving(tmp_path, KOMA_QUEUE_LIMITS="3") as process:
+        process.terminate()
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert "KOMA_QUEUE_LIMITS is set, and nothing reads it; did you mean KOMA_QUEUE_LIMIT?" in output
