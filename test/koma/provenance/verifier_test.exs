@@ -5,18 +5,17 @@ defmodule Koma.Provenance.VerifierTest do
   alias Koma.Options
   alias Koma.Provenance.Verifier
 
-  @moduletag :tmp_dir
-
   # The smallest picture: a PNG of one white pixel.
   @png Base.decode64!(
          "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
        )
 
-  setup %{tmp_dir: dir} do
+  setup do
+    dir = Koma.TestFolder.new("verifier")
     path = Path.join(dir, "a.png")
     File.write!(path, @png)
     start_supervised!({Verifier, Options.new!(python: ".venv/bin/python", data_dir: dir)})
-    %{path: path}
+    %{path: path, dir: dir}
   end
 
   test "a file is examined in a process that starts with the first question", %{path: path} do
@@ -37,7 +36,7 @@ defmodule Koma.Provenance.VerifierTest do
     assert Verifier.os_pid() != first
   end
 
-  test "a file that is gone is an error of that file alone", %{path: path, tmp_dir: dir} do
+  test "a file that is gone is an error of that file alone", %{path: path, dir: dir} do
     absent = Path.join(dir, "absent")
     assert {:error, %Koma.Error{code: "internal"}} = Verifier.examine(absent, "image/png")
     assert {:ok, _report} = Verifier.examine(path, "image/png")
