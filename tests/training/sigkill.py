@@ -1,7 +1,8 @@
-"""Kills a training run half-way, for tests that it resumes exactly."""
+"""Breaks a training run off half-way, for tests that it resumes exactly."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,18 @@ def options(out: Path, steps: int, resume: bool = False, start_from: Path | None
     return Options(
         out, steps=steps, save_every=SAVE_EVERY, resume=resume, device="cpu", start_from=start_from
     )
+
+
+def resumed_after_interrupt(
+    make: Callable[[], Run], out: Path, steps: int, start_from: Path | None = None
+) -> Result:
+    """The result of the continuation of a run that was broken off in this process, as by Ctrl-C.
+
+    What it goes on with is what `resumed_after_sigkill` goes on with: the last state on the disk.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(_breaking_off(make(), _interrupt), options(out, steps, start_from=start_from))
+    return fit(make(), options(out, steps, resume=True, start_from=start_from))
 
 
 def train_until_killed(
@@ -44,13 +57,24 @@ def resumed_after_sigkill(
 
 def _train_and_die(make: Callable[[], Run], how: Options) -> None:
     torch.set_num_threads(1)
-    run = make()
+    fit(_breaking_off(make(), _die), how)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _breaking_off(run: Run, end: Callable[[], None]) -> Run:
     own = run.after_step
 
     def after_step(step: int, generator: torch.Generator) -> None:
         own(step, generator)
         if step == KILLED_AFTER:
-            os.kill(os.getpid(), signal.SIGKILL)
+            end()
 
     run.after_step = after_step  # type: ignore[method-assign]
-    fit(run, how)
+    return run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AmusedPipeline
-from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
+from tests.training.sigkill import SAVE_EVERY, options, resumed_after_interrupt
 from typer.testing import CliRunner
 
 from koma.training.amused import AmusedRun, random_mask
@@ -40,9 +40,11 @@ def test_twenty_steps_lower_the_loss(trained: Result) -> None:
     assert sum(trained.losses[-3:]) < 0.95 * sum(trained.losses[:3])
 
 
-def test_a_killed_run_resumes_with_the_same_next_losses(trained: Result, runs: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_broken_off_resumes_with_the_same_next_losses(
+    trained: Result, runs: Path, tmp_path: Path
+) -> None:
     (tmp_path / "vq").symlink_to(runs / "vq")
-    resumed = resumed_after_sigkill(tiny_run, tmp_path / "amused", STEPS)
+    resumed = resumed_after_interrupt(tiny_run, tmp_path / "amused", STEPS)
     assert resumed.first_step == 2 * SAVE_EVERY
     assert resumed.losses == trained.losses[2 * SAVE_EVERY :]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import LTXImageToVideoPipeline, LTXPipeline
-from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
+from tests.training.sigkill import SAVE_EVERY, options, resumed_after_interrupt
 from torch import Tensor
 
 from koma.training.loop import fit
@@ -66,8 +66,10 @@ def test_twenty_steps_lower_the_loss(losses: list[float]) -> None:
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
 
 
-def test_a_killed_run_resumes_with_the_same_next_losses(folder: Path, losses: list[float]) -> None:
-    resumed = resumed_after_sigkill(make_run, folder / "killed", 20)
+def test_a_run_that_was_broken_off_resumes_with_the_same_next_losses(
+    folder: Path, losses: list[float]
+) -> None:
+    resumed = resumed_after_interrupt(make_run, folder / "killed", 20)
     assert resumed.first_step == 2 * SAVE_EVERY
     assert resumed.losses == losses[2 * SAVE_EVERY :]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.training.sigkill import options, resumed_after_sigkill
+from tests.training.sigkill import options, resumed_after_interrupt
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
@@ -194,8 +194,8 @@ def test_a_checkpoint_keeps_the_weights_to_half_precision(parts: Any, tmp_path: 
 small_run = partial(SmolVLM2Run, size=SIZE, tiny=True, batch=2)
 
 
-def test_a_killed_run_resumes_with_the_same_next_losses(tmp_path: Path) -> None:
+def test_a_run_that_was_broken_off_resumes_with_the_same_next_losses(tmp_path: Path) -> None:
     through = fit(small_run(), options(tmp_path / "through", 16))
-    resumed = resumed_after_sigkill(small_run, tmp_path / "killed", 16)
+    resumed = resumed_after_interrupt(small_run, tmp_path / "killed", 16)
     assert resumed.first_step == 10
     assert resumed.losses == pytest.approx(through.losses[10:], rel=1e-4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.sigkill import options, resumed_after_sigkill
+from tests.training.sigkill import options, resumed_after_interrupt
 
 from koma.training.guide import NOT_ASKED
 from koma.training.loop import Options, fit
@@ -97,8 +97,8 @@ def test_the_odds_are_those_of_the_heads_own_attention(built: SmolVLM2QuestionsR
     torch.testing.assert_close(odds.sigmoid(), looked, atol=1e-4, rtol=1e-4)
 
 
-def test_a_killed_run_resumes_with_the_same_next_losses(described: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_broken_off_resumes_with_the_same_next_losses(described: Path, tmp_path: Path) -> None:
     through = fit(run_of(), options(tmp_path / "through", 16, start_from=described))
-    resumed = resumed_after_sigkill(run_of, tmp_path / "killed", 16, start_from=described)
+    resumed = resumed_after_interrupt(run_of, tmp_path / "killed", 16, start_from=described)
     assert resumed.first_step == 10
     assert resumed.losses == pytest.approx(through.losses[10:], rel=1e-4)

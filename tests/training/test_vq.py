@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import VQModel
-from tests.training.sigkill import SAVE_EVERY, options, resumed_after_sigkill
+from tests.training.sigkill import SAVE_EVERY, options, resumed_after_interrupt
 
 from koma.training.loop import Result, fit
 from koma.training.vq import MovingCodebook, VQRun, decode_tokens, encode_tokens, nearest_codes, vq_config
@@ -38,8 +38,8 @@ def test_twenty_steps_lower_the_loss_and_leave_sheet_figures_and_model(trained: 
     assert figures["codes"] > 1
 
 
-def test_a_killed_run_resumes_with_the_same_next_losses(trained: Result, tmp_path: Path) -> None:
-    resumed = resumed_after_sigkill(tiny_run, tmp_path, STEPS)
+def test_a_run_that_was_broken_off_resumes_with_the_same_next_losses(trained: Result, tmp_path: Path) -> None:
+    resumed = resumed_after_interrupt(tiny_run, tmp_path, STEPS)
     assert resumed.first_step == 2 * SAVE_EVERY
     assert resumed.losses == trained.losses[2 * SAVE_EVERY :]
 
