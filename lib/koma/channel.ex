@@ -61,7 +61,7 @@ defmodule Koma.Channel do
             caller: Koma.Caller.t(),
             module: module,
             argument: term,
-            message: Koma.Socket.Message.t()
+            message: Koma.Channel.Message.t()
           }
   end
 
@@ -72,7 +72,7 @@ defmodule Koma.Channel do
   end
 
   @doc "Hands a message of the client to the channel."
-  @spec push(pid, Koma.Socket.Message.t(), size :: non_neg_integer) :: :ok
+  @spec push(pid, Koma.Channel.Message.t(), size :: non_neg_integer) :: :ok
   def push(channel, message, size) do
     send(channel, {:koma_push, message, size})
     :ok

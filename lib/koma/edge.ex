@@ -10,7 +10,7 @@ defmodule Koma.Edge do
 
   use Supervisor
 
-  alias Koma.Edge.Drainer
+  alias Koma.Edge.{Drainer, Routes}
   alias Koma.HTTP.Listener
 
   @doc "Starts the edge with the options of this gateway."
@@ -22,7 +22,7 @@ defmodule Koma.Edge do
     children = [
       Koma.Pipeline.Followers,
       {Koma.Pipeline.Supervisor, options},
-      {Registry, keys: :duplicate, name: Koma.Socket.Handler.registry()},
+      Koma.Channel.Sockets,
       {DynamicSupervisor, name: Koma.Channel.Supervisor, strategy: :one_for_one},
       Koma.Dashboard,
       {Koma.Provenance.Verifier, options},
@@ -34,5 +34,6 @@ defmodule Koma.Edge do
   end
 
   # Before the drainer, which is stopped first.
-  defp listening(children, options), do: List.insert_at(children, -2, {Listener, options})
+  defp listening(children, options),
+    do: List.insert_at(children, -2, {Listener, {options, Routes.dispatch()}})
 end

@@ -2,6 +2,7 @@ defmodule Koma.SocketTest do
   @moduledoc "WebSocket connections and their topics, over real sockets."
   use Koma.EdgeCase
 
+  alias Koma.Channel.Limits
   alias Koma.Socket.Connection
 
   setup %{dir: dir}, do: {:ok, port: start_server(dir)}
@@ -66,7 +67,7 @@ defmodule Koma.SocketTest do
     test "too large ones are refused with value and bound; far too large ones end in 1009", %{
       socket: socket
     } do
-      bound = Connection.max_frame_bytes()
+      bound = Limits.max_frame_bytes()
       send_frame(socket, {:text, String.duplicate("x", bound + 1)})
       assert [nil, nil, "phoenix", "phx_reply", %{"response" => response}] = next(socket)
       assert %{"code" => "too_large", "field" => "frame", "bound" => ^bound} = response
@@ -139,7 +140,7 @@ defmodule Koma.SocketTest do
 
       :sys.replace_state(pid, fn {state, connection, parser} ->
         topic = %Connection.Topic{channel: self(), monitor: make_ref(), join_ref: "1"}
-        topics = Map.new(1..Connection.max_topics(), &{"t#{&1}", topic})
+        topics = Map.new(1..Limits.max_topics(), &{"t#{&1}", topic})
         {state, %Connection{connection | topics: topics}, parser}
       end)
 

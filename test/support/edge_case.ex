@@ -185,7 +185,5 @@ defmodule Koma.EdgeCase do
 
   @doc "The processes of the open WebSockets."
   @spec sockets() :: [pid]
-  def sockets do
-    for {pid, nil} <- Registry.lookup(Koma.Socket.Handler.registry(), :sockets), do: pid
-  end
+  def sockets, do: Koma.Channel.Sockets.all()
 end

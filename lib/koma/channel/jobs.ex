@@ -3,6 +3,7 @@ defmodule Koma.Channel.Jobs do
 
   @behaviour Koma.Channel
 
+  alias Koma.Channel.Limits
   alias Koma.{Caller, Error, Params}
 
   @id %{"id" => {:string, :required}}
@@ -62,8 +63,8 @@ defmodule Koma.Channel.Jobs do
 
   defp limits do
     %{
-      "frame_bytes" => Koma.Socket.Connection.max_frame_bytes(),
-      "topics" => Koma.Socket.Connection.max_topics(),
+      "frame_bytes" => Limits.max_frame_bytes(),
+      "topics" => Limits.max_topics(),
       "upload_bytes" => Koma.Options.get().max_upload_bytes
     }
   end

@@ -7,8 +7,7 @@ defmodule Koma.Channel.Server do
   use GenServer, restart: :temporary
 
   alias Koma.Channel
-  alias Koma.Channel.{Join, Outbox, Preview}
-  alias Koma.Socket.Serializer
+  alias Koma.Channel.{Join, Outbox, Preview, Serializer}
   alias Koma.Telemetry
 
   # Most topics wait most of the time; a hibernated process is some hundred words.
@@ -28,7 +27,7 @@ defmodule Koma.Channel.Server do
   @type t :: %__MODULE__{
           socket: pid,
           topic: String.t(),
-          join_ref: Koma.Socket.Message.ref(),
+          join_ref: Koma.Channel.Message.ref(),
           prefix: binary,
           module: module,
           state: term,

@@ -10,9 +10,9 @@ defmodule Koma.Edge.Drainer do
 
   require Logger
 
+  alias Koma.Channel.Sockets
   alias Koma.HTTP.Listener
   alias Koma.Options
-  alias Koma.Socket.Handler
 
   # For the close frames to be written, and for what the sockets still had to send.
   @close_ms 3_000
@@ -47,13 +47,11 @@ defmodule Koma.Edge.Drainer do
   end
 
   defp close_sockets do
-    monitors = for {socket, nil} <- sockets(), do: Process.monitor(socket)
-    :ok = Handler.close_all()
+    monitors = for socket <- Sockets.all(), do: Process.monitor(socket)
+    :ok = Sockets.close_all()
     deadline = System.monotonic_time(:millisecond) + @close_ms
     Enum.each(monitors, &await_down(&1, deadline))
   end
-
-  defp sockets, do: Registry.lookup(Handler.registry(), :sockets)
 
   defp await_down(monitor, deadline) do
     receive do

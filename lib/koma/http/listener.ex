@@ -11,7 +11,7 @@ defmodule Koma.HTTP.Listener do
 
   require Logger
 
-  alias Koma.HTTP.{Connection, Framing, Routes}
+  alias Koma.HTTP.{Connection, Framing}
   alias Koma.Options
 
   @ref __MODULE__
@@ -28,9 +28,9 @@ defmodule Koma.HTTP.Listener do
   @shutdown_ms 2_000
 
   @doc "Runs as a supervisor: Ranch's own tree hangs below ours."
-  @spec child_spec(Options.t()) :: Supervisor.child_spec()
-  def child_spec(options) do
-    %{id: __MODULE__, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
+  @spec child_spec({Options.t(), :cowboy_router.dispatch_rules()}) :: Supervisor.child_spec()
+  def child_spec({options, dispatch}) do
+    %{id: __MODULE__, start: {__MODULE__, :start_link, [options, dispatch]}, type: :supervisor}
   end
 
   @doc """
@@ -65,11 +65,17 @@ defmodule Koma.HTTP.Listener do
     "Koma cannot listen on port #{port} of #{bind}: #{:inet.format_error(reason)} (#{reason})."
   end
 
-  @doc "Listens on `bind` and `port`."
-  @spec start_link(Options.t()) :: {:ok, pid} | {:error, term}
-  def start_link(%Options{} = options) do
+  @doc "Listens on `bind` and `port`; `dispatch` is the table of routes in Cowboy's form."
+  @spec start_link(Options.t(), :cowboy_router.dispatch_rules()) :: {:ok, pid} | {:error, term}
+  def start_link(%Options{} = options, dispatch) do
     %{start: {module, function, arguments}} =
-      :ranch.child_spec(@ref, :ranch_tcp, transport(options), Connection, protocol(options))
+      :ranch.child_spec(
+        @ref,
+        :ranch_tcp,
+        transport(options),
+        Connection,
+        protocol(options, dispatch)
+      )
 
     case apply(module, function, arguments) do
       {:ok, pid} ->
@@ -118,9 +124,9 @@ defmodule Koma.HTTP.Listener do
     end
   end
 
-  defp protocol(options) do
+  defp protocol(options, dispatch) do
     %{
-      env: %{dispatch: Routes.dispatch()},
+      env: %{dispatch: dispatch},
       stream_handlers: [Framing, :cowboy_stream_h],
       request_timeout: options.header_timeout_ms,
       idle_timeout: @idle_timeout_ms,

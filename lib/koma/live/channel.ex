@@ -20,17 +20,16 @@ defmodule Koma.Live.Channel do
 
   # To other versions the client writes a warning to its console.
   @client_version "1.2.12"
-  # One page so far.
-  @view Koma.Dashboard.View
   @login "/dashboard/login"
   # What was not seen by then is taken for lost.
   @patience_ms 10_000
 
-  @enforce_keys [:layout, :session, :view]
-  defstruct [:layout, :session, :view, :unseen_since, held: %{}]
+  @enforce_keys [:page, :layout, :session, :view]
+  defstruct [:page, :layout, :session, :view, :unseen_since, held: %{}]
 
-  @typedoc "`held` is what waits until the diff before is seen."
+  @typedoc "`page` is the module of the page; `held` is what waits until the diff before is seen."
   @type t :: %__MODULE__{
+          page: module,
           layout: Layout.t(),
           session: Session.t(),
           view: term,
@@ -45,14 +44,15 @@ defmodule Koma.Live.Channel do
   @impl true
   @spec join(Router.argument(), term, Caller.t()) ::
           {:ok, {:json, iodata}, [], t} | {:error, Error.t(), response :: map}
-  def join({page_id, session}, payload, _caller) do
+  def join({page_id, session, page}, payload, _caller) do
     with :ok <- check(session, page_id, payload),
          {:ok, operator} <- Session.operator(session) do
-      layout = @view.layout()
-      {panels, view} = @view.mount(query(payload["redirect"] || payload["url"]), operator)
+      layout = page.layout()
+      {panels, view} = page.mount(query(payload["redirect"] || payload["url"]), operator)
       tree = Layout.tree(layout, panels)
       response = [~s({"liveview_version":"), @client_version, ~s(","rendered":), tree, "}"]
-      {:ok, {:json, response}, [], %__MODULE__{layout: layout, session: session, view: view}}
+      state = %__MODULE__{page: page, layout: layout, session: session, view: view}
+      {:ok, {:json, response}, [], state}
     else
       :stale ->
         {:error, Error.new("unauthorized", "Another session's page"), %{"reason" => "stale"}}
@@ -71,23 +71,26 @@ defmodule Koma.Live.Channel do
 
   def handle_in(event, payload, state) do
     case Session.operator(state.session) do
-      {:ok, _operator} -> event |> act(payload, state.view) |> answer(state)
+      {:ok, _operator} -> event |> act(payload, state) |> answer(state)
       {:error, _error} -> {:ok, to_login(), [], state}
     end
   end
 
-  defp act("event", %{"event" => name} = payload, view) when is_binary(name) do
-    @view.event(name, values(payload), view)
+  defp act("event", %{"event" => name} = payload, state) when is_binary(name) do
+    state.page.event(name, values(payload), state.view)
   end
 
-  defp act("live_patch", %{"url" => url}, view), do: url |> query() |> @view.params(view)
+  defp act("live_patch", %{"url" => url}, state) do
+    url |> query() |> state.page.params(state.view)
+  end
+
   # Of components, which there are none of, and whatever else a client may tell.
-  defp act(_event, _payload, view), do: {%{}, view}
+  defp act(_event, _payload, state), do: {%{}, state.view}
 
   @impl true
   @spec handle_info(term, t) :: {[Koma.Channel.push()], t}
   def handle_info(message, %__MODULE__{} = state) do
-    {changes, view} = @view.info(message, state.view)
+    {changes, view} = state.page.info(message, state.view)
     show(changes, %__MODULE__{state | view: view})
   end
 

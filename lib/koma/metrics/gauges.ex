@@ -4,8 +4,9 @@ defmodule Koma.Metrics.Gauges do
   values then; those of the others are told all the same.
   """
 
-  alias Koma.{Cache, Cluster, ModelNode, Queue, Redis, Socket, Store}
+  alias Koma.{Cache, Cluster, ModelNode, Queue, Redis, Store}
   alias Koma.Access.{Connections, Descriptors}
+  alias Koma.Channel.Sockets
   alias Koma.Metrics.Table
   alias Koma.ModelNode.Catalogue
 
@@ -94,7 +95,7 @@ defmodule Koma.Metrics.Gauges do
         do: {metric, for({labels, stats} <- told, do: {labels, value.(stats)})}
   end
 
-  defp sockets, do: %{koma_sockets: [{[], Registry.count(Socket.Handler.registry())}]}
+  defp sockets, do: %{koma_sockets: [{[], Sockets.count()}]}
 
   defp connections do
     %{guests: guests, known: known, most: most} = Connections.count()

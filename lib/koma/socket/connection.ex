@@ -20,13 +20,10 @@ defmodule Koma.Socket.Connection do
   """
 
   alias Koma.{Access, Channel, Error}
-  alias Koma.Channel.{Join, Router}
-  alias Koma.Socket.{Message, Serializer}
+  alias Koma.Channel.{Join, Limits, Message, Router, Serializer}
 
-  # Parameters and prompts only; media go through HTTP. The same bound as on the wire to model nodes.
-  @max_frame_bytes 8 * 1024 * 1024
-  # A client with a job in flight joins one topic for it; each is a process here.
-  @max_topics 1_000
+  @max_frame_bytes Limits.max_frame_bytes()
+  @max_topics Limits.max_topics()
   # What one client may have waiting here for answers.
   @max_waiting 256
   @max_waiting_bytes 16 * 1024 * 1024
@@ -42,7 +39,7 @@ defmodule Koma.Socket.Connection do
     @type t :: %__MODULE__{
             channel: pid,
             monitor: reference,
-            join_ref: Koma.Socket.Message.ref(),
+            join_ref: Koma.Channel.Message.ref(),
             waiting: non_neg_integer,
             waiting_bytes: non_neg_integer
           }
@@ -75,14 +72,6 @@ defmodule Koma.Socket.Connection do
   @type route :: (String.t() -> {:ok, module, argument :: term} | {:error, Error.t()})
   @type command ::
           Serializer.frame() | {:close, 1000..4999, String.t()} | {:active, boolean}
-
-  @doc "The largest frame that is looked at; larger ones are refused with `too_large`."
-  @spec max_frame_bytes() :: pos_integer
-  def max_frame_bytes, do: @max_frame_bytes
-
-  @doc "How many topics one connection may have joined."
-  @spec max_topics() :: pos_integer
-  def max_topics, do: @max_topics
 
   @doc "How long a client may be silent, in ms."
   @spec idle_ms() :: pos_integer

@@ -12,6 +12,7 @@ defmodule Koma.Socket.Handler do
   @behaviour :cowboy_websocket
 
   alias Koma.Access
+  alias Koma.Channel.{Limits, Sockets}
   alias Koma.HTTP.{Auth, Reply}
   alias Koma.Live
   alias Koma.Live.Session
@@ -19,7 +20,7 @@ defmodule Koma.Socket.Handler do
   alias Koma.Telemetry
 
   # Up to here a frame is read and refused with a code; beyond, Cowboy closes with 1009.
-  @hard_max_frame_bytes 2 * Connection.max_frame_bytes()
+  @hard_max_frame_bytes 2 * Limits.max_frame_bytes()
   # Pages send clicks and short forms, also before anybody has logged in: half a frame of a guest is
   # kept until the rest comes.
   @max_page_frame_bytes 64 * 1024
@@ -34,19 +35,8 @@ defmodule Koma.Socket.Handler do
   # For the client to answer our close frame.
   @linger_ms 1_000
 
-  @registry Koma.Socket.Registry
-
-  @doc "The registry of the processes of all connections."
-  @spec registry() :: module
-  def registry, do: @registry
-
-  @doc "Asks every connection to close with 1012 (restart); the clients connect again."
-  @spec close_all() :: :ok
-  def close_all do
-    Registry.dispatch(@registry, :sockets, fn entries ->
-      Enum.each(entries, fn {socket, nil} -> send(socket, :koma_restart) end)
-    end)
-  end
+  @typedoc "For clients, or for live pages, with the module of the page."
+  @type endpoint :: :socket | {:live, view :: module}
 
   @impl true
   def init(req, endpoint) do
@@ -63,7 +53,7 @@ defmodule Koma.Socket.Handler do
   end
 
   @doc "Cowboy's options of the sockets of an endpoint."
-  @spec options(:socket | :live) :: :cowboy_websocket.opts()
+  @spec options(endpoint) :: :cowboy_websocket.opts()
   def options(endpoint) do
     # Compression would cost some hundred kB per socket; what is large is compressed already.
     %{
@@ -74,7 +64,7 @@ defmodule Koma.Socket.Handler do
     }
   end
 
-  defp max_frame_bytes(:live), do: @max_page_frame_bytes
+  defp max_frame_bytes({:live, _view}), do: @max_page_frame_bytes
   defp max_frame_bytes(:socket), do: @hard_max_frame_bytes
 
   defp connection(:socket, req) do
@@ -82,9 +72,9 @@ defmodule Koma.Socket.Handler do
   end
 
   # A browser cannot read why a handshake was refused; the join of the page can say it.
-  defp connection(:live, req) do
+  defp connection({:live, view}, req) do
     session = Session.of(req)
-    {:ok, Connection.new(guest_or(session.caller), &Live.Router.route(&1, session))}
+    {:ok, Connection.new(guest_or(session.caller), &Live.Router.route(&1, session, view))}
   end
 
   defp guest_or(caller) do
@@ -97,7 +87,7 @@ defmodule Koma.Socket.Handler do
 
   @impl true
   def websocket_init(connection) do
-    {:ok, _owner} = Registry.register(@registry, :sockets, nil)
+    :ok = Sockets.enter()
     schedule_idle_check()
     Telemetry.execute([:koma, :socket, :opened], %{count: 1}, %{})
     {[], connection, :hibernate}

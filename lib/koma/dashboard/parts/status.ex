@@ -4,7 +4,8 @@ defmodule Koma.Dashboard.Parts.Status do
 
   require EEx
 
-  alias Koma.{Cluster, ModelNode, Options, Provenance, Socket}
+  alias Koma.{Cluster, ModelNode, Options, Provenance}
+  alias Koma.Channel.Sockets
   alias Koma.Dashboard.{Format, Peers}
 
   @mib 1024 * 1024
@@ -34,7 +35,7 @@ defmodule Koma.Dashboard.Parts.Status do
       slots: rows |> Enum.map(& &1.spec.slots) |> Enum.sum(),
       paused: for(%{paused: true, family: family} <- here.queues, do: family),
       unmarked: Provenance.off(Options.get()),
-      sockets: Registry.count(Socket.Handler.registry()),
+      sockets: Sockets.count(),
       # In steps that do not change each time somebody looks.
       memory: 8 * @mib * round(:erlang.memory(:total) / (8 * @mib)),
       uptime: 60_000 * div(uptime_ms, 60_000)

@@ -1,4 +1,4 @@
-defmodule Koma.HTTP.Routes do
+defmodule Koma.Edge.Routes do
   @moduledoc "Paths to handlers: the one table."
 
   alias Koma.HTTP.{
@@ -20,7 +20,7 @@ defmodule Koma.HTTP.Routes do
 
   @routes [
     {"/socket/websocket", Koma.Socket.Handler, :socket},
-    {"/live/websocket", Koma.Socket.Handler, :live},
+    {"/live/websocket", Koma.Socket.Handler, {:live, Koma.Dashboard.View}},
     {"/v1/artifacts", Handler, {Artifacts, :collection}},
     {"/v1/artifacts/:id", Handler, {Artifacts, :item}},
     {"/v1/jobs", Handler, {Jobs, :collection}},

@@ -1,4 +1,4 @@
-defmodule Koma.Socket.Message do
+defmodule Koma.Channel.Message do
   @moduledoc """
   One message that a client sent: the five parts of Phoenix Channels protocol 2.
 

@@ -1,9 +1,9 @@
-defmodule Koma.Socket.SerializerTest do
+defmodule Koma.Channel.SerializerTest do
   use ExUnit.Case, async: true
 
   import Koma.Properties
 
-  alias Koma.Socket.{Message, Serializer}
+  alias Koma.Channel.{Message, Serializer}
 
   defp bytes({type, iodata}), do: {type, IO.iodata_to_binary(iodata)}
 

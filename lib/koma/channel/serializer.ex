@@ -1,4 +1,4 @@
-defmodule Koma.Socket.Serializer do
+defmodule Koma.Channel.Serializer do
   @moduledoc """
   Bytes of WebSocket frames to messages and back: Phoenix Channels protocol 2 (`vsn=2.x`), pure.
 
@@ -13,7 +13,7 @@ defmodule Koma.Socket.Serializer do
   """
 
   alias Koma.JSON
-  alias Koma.Socket.Message
+  alias Koma.Channel.Message
 
   @push 0
   # A length is one byte.
