@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what Koma needs and is not there yet: Debian packages, OTP applications, Python packages, npm packages.
 # Each part leaves a stamp of what it was made from, so a second run does nothing and needs no network.
-# With --browser also Chromium, which only the tests of the web pages need.
+# With --browser also what only tests need: Chromium, and the clients of others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -123,10 +123,25 @@ print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["bench"],
   stamp bench "$key"
 }
 
+# The clients of others that tests run, in an environment of their own.
+clients() {
+  local key packages
+  mapfile -t packages < <(.venv/bin/python -c 'import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["clients"], sep="\n")')
+  key=$(printf '%s\n' "${packages[@]}" | sha256sum | cut -c1-16)
+  stamped clients "$key" && [ -x .venv-clients/bin/python ] && return
+  [ -x .venv-clients/bin/python ] || { say "Python environment .venv-clients"; python3 -m venv .venv-clients; }
+  say "Python packages of the group clients (about 430 MB): ${packages[*]}"
+  .venv-clients/bin/python -m pip install --quiet --disable-pip-version-check "${packages[@]}" ||
+    fail "PyPI cannot be reached, or a package of the group clients is missing there"
+  stamp clients "$key"
+}
+
 debian
 otp
 python
 javascript
 web_clients
+[ "${1:-}" != --browser ] || clients
 [ "${1:-}" != bench ] || bench
 say "everything is in place"

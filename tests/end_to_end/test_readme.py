@@ -75,10 +75,13 @@ def test_no_command_of_any_page_has_what_zsh_takes_for_a_pattern_or_no_comment()
     assert [told for told in found if re.search(r"[?*\[#]", bare(told[1]))] == []
 
 
-def test_the_python_of_the_readme_works(workplace: Path, full_server: ServerProcess) -> None:
-    (block,) = blocks("python")
+@pytest.mark.parametrize(("word", "expected"), [("koma.client", "/v1/artifacts/"), ("openai", "coffee")])
+def test_the_python_of_the_readme_works(
+    word: str, expected: str, workplace: Path, full_server: ServerProcess
+) -> None:
+    (block,) = [block for block in blocks("python") if block.startswith(f"from {word} import")]
     output = run([sys.executable, "-c", block.replace(ADDRESS, full_server.url)], workplace, full_server)
-    assert "/v1/artifacts/" in output
+    assert expected in output
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:
