@@ -49,6 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "KOMA_KEYS_FILE": str(folder / "keys"),
         "KOMA_SHARE_RESULTS": "off",
         "KOMA_QUEUE_LIMIT": str(QUEUE_LIMIT),
+        "KOMA_ABSENCE_MS": "200",
     }
     with running_server(folder / "server", settings) as server:
         yield Served(server.url, key, small)

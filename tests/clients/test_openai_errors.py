@@ -71,3 +71,14 @@ def test_a_job_that_its_model_refuses_is_not_run_again_and_names_the_job(counted
     assert refused.value.code == "expired"
     assert (refused.value.request_id or "").startswith("job_")
     assert statuses == [504]
+
+
+def test_a_client_that_goes_away_ends_its_job(served: Served) -> None:
+    with httpx.Client(base_url=served.v1, headers={"authorization": f"Bearer {served.key}"}) as http:
+        body = {"prompt": "somebody who leaves", "n": 8, "steps": 64, "stream": True}
+        with http.stream("POST", "/images/generations", json=body, timeout=60) as answer:
+            id = answer.headers["x-request-id"]
+        job = http.get(f"/jobs/{id}").json()
+        while job["state"] in ("accepted", "queued", "running"):
+            job = http.get(f"/jobs/{id}").json()
+    assert job["state"] == "cancelled"

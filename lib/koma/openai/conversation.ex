@@ -9,8 +9,8 @@ defmodule Koma.OpenAI.Conversation do
 
   alias Koma.{Each, Error, Shown}
   alias Koma.Job.Attachment
-  alias Koma.OpenAI.Request
-  alias Koma.Store.{Artifacts, DataURI, MediaType}
+  alias Koma.OpenAI.{Outputs, Request}
+  alias Koma.Store.{DataURI, MediaType}
 
   @enforce_keys [:prompt, :files]
   defstruct [:prompt, :files]
@@ -199,7 +199,7 @@ defmodule Koma.OpenAI.Conversation do
   end
 
   defp media_type(id, field, caller) do
-    case Artifacts.renew(id, caller.key) do
+    case Outputs.find(id, caller.key) do
       {:ok, artifact} -> {:ok, artifact.media_type}
       {:error, error} -> {:error, %Error{error | field: field}}
     end

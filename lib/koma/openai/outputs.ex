@@ -22,8 +22,10 @@ defmodule Koma.OpenAI.Outputs do
     end
   end
 
-  # A job may have run at another peer.
-  defp find(id, key) do
+  @doc "An artifact that the key may see, wherever in the cluster it is."
+  @spec find(id :: String.t(), key :: String.t() | nil) ::
+          {:ok, Artifacts.artifact()} | {:error, Error.t()}
+  def find(id, key) do
     if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
   end
 
