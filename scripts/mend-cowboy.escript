@@ -1,5 +1,5 @@
 #!/usr/bin/env escript
-%% Mends three faults of the Cowboy that setup unpacks: mend-cowboy.escript FOLDER, where FOLDER holds the
+%% Mends five faults of the Cowboy that setup unpacks: mend-cowboy.escript FOLDER, where FOLDER holds the
 %% folders cowboy-* and cowlib-*.
 %%
 %% Debian has no newer version for this Erlang, and no option switches these off. So two modules are
@@ -13,10 +13,14 @@
 %%    the line of a size has at most 256 bytes and is as RFC 9112 7.1 has it; trailers are refused.
 %% 3. Cowboy takes a content-length beside a transfer-encoding, and a transfer-encoding of HTTP/1.0, of
 %%    which a proxy in front may believe something else (RFC 9112 6.1 and 6.3). Both are answered 400.
+%% 4. Cowboy bounds how many names of headers there are, but not how often one name comes, so that a head
+%%    has no bound. Here all headers together have at most 32 KiB; beyond, the answer is 431.
+%% 5. Cowboy starts a process for each request of a thousand that are sent at once ("pipelining"). Here it
+%%    takes 4, answers them, the last one with `connection: close`, and closes, as RFC 9112 9.3.2 allows.
 -mode(compile).
 
 main([Folder]) ->
-    mend(Folder, "cowboy-*/ebin/cowboy_http.beam", 3, fun http1/1),
+    mend(Folder, "cowboy-*/ebin/cowboy_http.beam", 5, fun http1/1),
     mend(Folder, "cowlib-*/ebin/cow_http_te.beam", 2, fun chunks/1).
 
 mend(Folder, Pattern, Expected, Change) ->
@@ -36,20 +40,39 @@ http1({function, Line, http2_upgrade, 2, Clauses}) ->
     [{function, Line, http2_upgrade, 2, secure(Clauses)}];
 http1({function, Line, request, Arity, Clauses}) ->
     [{function, Line, request, Arity, one_length(Clauses)}];
+http1({function, Line, parse_header, Arity, Clauses}) ->
+    [{function, Line, parse_header, Arity, bounded(Clauses)}];
+http1({function, Line, parse, 2, [Empty, Discarded | Clauses]}) ->
+    {function, _, _, _, [Crowded]} = function(
+        "parse(_, State = #state{in_state = #ps_request_line{}, in_streamid = Next, streams = Streams})"
+        "    when length(Streams) >= 4 ->"
+        "    loop(State#state{buffer = <<>>, last_streamid = Next - 1})."
+    ),
+    [{function, Line, parse, 2, [Empty, Discarded, Crowded | Clauses]}];
 http1(Form) ->
     [Form].
 
+%% The number of headers counts as too large where all of them together are.
+bounded({call, _, {remote, _, {atom, _, maps}, {atom, _, size}}, [_Headers]}) ->
+    expression(
+        "case maps:fold(fun(Name, Value, Sum) -> Sum + byte_size(Name) + byte_size(Value) end, 0, Headers) of"
+        "    Bytes when Bytes > 32768 -> MaxHeaders;"
+        "    _ -> maps:size(Headers)"
+        "end."
+    );
+bounded(Parts) when is_tuple(Parts) -> list_to_tuple(bounded(tuple_to_list(Parts)));
+bounded(Parts) when is_list(Parts) -> [bounded(Part) || Part <- Parts];
+bounded(Other) -> Other.
+
 %% What reads the transfer-encoding fails, and is answered 400, where there is another length as well.
 one_length({call, _, {remote, _, {atom, _, cow_http_hd}, {atom, _, parse_transfer_encoding}}, [_Header]}) ->
-    {ok, Tokens, _} = erl_scan:string(
+    expression(
         "case Headers0 of"
         "    #{<<\"content-length\">> := _} -> error(two_lengths);"
         "    _ when Version =:= 'HTTP/1.0' -> error(no_transfer_encoding);"
         "    _ -> cow_http_hd:parse_transfer_encoding(TransferEncoding0)"
         "end."
-    ),
-    {ok, [Expression]} = erl_parse:parse_exprs(Tokens),
-    Expression;
+    );
 one_length(Parts) when is_tuple(Parts) -> list_to_tuple(one_length(tuple_to_list(Parts)));
 one_length(Parts) when is_list(Parts) -> [one_length(Part) || Part <- Parts];
 one_length(Other) -> Other.
@@ -90,3 +113,8 @@ function(Text) ->
     {ok, Tokens, _} = erl_scan:string(Text),
     {ok, Form} = erl_parse:parse_form(Tokens),
     Form.
+
+expression(Text) ->
+    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, [Expression]} = erl_parse:parse_exprs(Tokens),
+    Expression.

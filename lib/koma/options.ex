@@ -19,6 +19,7 @@ defmodule Koma.Options do
           header_timeout_ms: pos_integer,
           max_connections: pos_integer | nil,
           max_connections_per_address: pos_integer | nil,
+          max_guests: pos_integer,
           max_upload_bytes: pos_integer,
           keys_file: String.t() | nil,
           keys: String.t() | nil,

@@ -6,6 +6,7 @@ defmodule Koma.AttacksTest do
 
   alias Koma.Access
   alias Koma.Access.Usage
+  alias Koma.Socket.Connection
 
   # Long enough for whatever the machine does between two bytes, short for a test.
   @head_ms 1_500
@@ -163,12 +164,15 @@ defmodule Koma.AttacksTest do
       port = start(dir)
       long = String.duplicate("x", 100_000)
       many = for n <- 1..1_000, do: "x-#{n}: y\r\n"
+      # One name, however often it comes, is one header.
+      same = List.duplicate("cookie: #{String.duplicate("x", 4_000)}\r\n", 20)
 
       for head <- [
             "GET /#{long} HTTP/1.1\r\nhost: localhost\r\n",
             "GET / HTTP/1.1\r\nhost: localhost\r\nx-api-key: #{long}\r\n",
             "GET / HTTP/1.1\r\nhost: localhost\r\n#{long}: y\r\n",
             ["GET / HTTP/1.1\r\nhost: localhost\r\n", many],
+            ["GET / HTTP/1.1\r\nhost: localhost\r\n", same],
             "#{long} / HTTP/1.1\r\n"
           ] do
         assert raw(port, [head, "\r\n"]) =~ ~r"\A(HTTP/1.1 4\d\d |\z)"
@@ -236,6 +240,31 @@ defmodule Koma.AttacksTest do
       "POST /v1/artifacts HTTP/#{version}\r\nhost: localhost\r\nx-api-key: #{secret("a")}\r\n" <>
         "content-type: text/plain\r\n#{headers}\r\n\r\n"
     end
+  end
+
+  test "of many requests that are sent at once the first are answered, and the rest is told to come again",
+       %{dir: dir} do
+    request = "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\nx-api-key: #{secret("a")}\r\n\r\n"
+    answers = dir |> start() |> raw(String.duplicate(request, 1_000)) |> String.split("HTTP/1.1 ")
+    assert ["" | [_ | _] = answers] = answers
+    assert length(answers) < 1_000
+    assert Enum.all?(answers, &String.starts_with?(&1, "200 "))
+    assert List.last(answers) =~ "connection: close"
+  end
+
+  test "a socket without a key joins a few topics and no more", %{dir: dir} do
+    _port = start(dir)
+
+    # Their answers are not read, so that none of them ends.
+    join = fn n, connection ->
+      Connection.frame(connection, :text, ~s(["#{n}","#{n}","job:#{n}","phx_join",{}]))
+    end
+
+    {answers, connection} = Enum.map_reduce(1..8, Connection.new(%Caller{}), join)
+    assert Enum.all?(answers, &(&1 == []))
+    assert {[{:text, refusal}], _connection} = join.(9, connection)
+    assert IO.iodata_to_binary(refusal) =~ ~s("code":"out_of_bounds")
+    assert IO.iodata_to_binary(refusal) =~ ~s("bound":8)
   end
 
   describe "HTTP/2 without TLS" do

@@ -60,6 +60,31 @@ defmodule Koma.ConnectionsTest do
     assert ask(open(port)) == "200"
   end
 
+  test "guests have a bound of their own, and run behind all others; who shows a key does not", %{
+    dir: dir
+  } do
+    port = start_server(dir, keys: key("a"), max_guests: 2)
+    first = open(port)
+    assert ask(first) == "401"
+    assert priorities() == [:low]
+    assert ask(first, with_key("a")) == "200"
+    assert priorities() == [:normal]
+    {gun, _stream} = connect(port, "vsn=2.0.0", [{"x-api-key", secret("a")}])
+    assert priorities() == [:normal, :normal]
+    [second, _third, _fourth] = for _ <- 1..3, do: tap(open(port), &("401" = ask(&1)))
+    assert closed?(second)
+    assert %{guests: 2, known: 2} = Connections.count()
+    assert ask(first, with_key("a")) == "200"
+    :gun.close(gun)
+  end
+
+  defp priorities do
+    for connection <- :ranch.procs(Koma.HTTP.Listener, :connections) do
+      {:priority, priority} = Process.info(connection, :priority)
+      priority
+    end
+  end
+
   test "a guest's connection is let go of with all that it had", %{dir: dir} do
     port = start_server(dir, keys: key("a"), max_connections: 2)
     for _ <- 1..50, do: open(port)

@@ -6,6 +6,8 @@ defmodule Koma.Access.Connections do
   A connection is a guest until a request on it shows a key that is known, or the cookie of a
   login. Where keys are asked for and a bound is reached, the guest that has been here longest is
   closed for the one that comes, so that guests who sit idle cannot keep out those who have a key.
+  Guests have a bound of their own, too: what one of them has sent and nobody has read yet is memory,
+  a quarter of a MiB at most, and so the memory of all guests together is bounded.
   Where no keys are asked for nobody is a guest, and who comes is refused.
   """
   use GenServer
@@ -18,10 +20,11 @@ defmodule Koma.Access.Connections do
   # A flood of refusals is one line.
   @tell_every_ms 10_000
 
-  @enforce_keys [:most, :most_of_address]
+  @enforce_keys [:most, :most_of_address, :most_guests]
   defstruct [
     :most,
     :most_of_address,
+    :most_guests,
     :told_at,
     next: 0,
     of: %{},
@@ -30,8 +33,8 @@ defmodule Koma.Access.Connections do
     guests_of: %{}
   ]
 
-  @typedoc "The bound that is reached: connections in all, or of one address."
-  @type bound :: {:all | :address, pos_integer}
+  @typedoc "The bound that is reached: connections in all, of one address, or of guests."
+  @type bound :: {:all | :address | :guests, pos_integer}
 
   @doc "Starts it with the bounds of the options, or those that the file descriptors allow."
   @spec start_link(Options.t()) :: GenServer.on_start()
@@ -47,12 +50,22 @@ defmodule Koma.Access.Connections do
   def known(connection) do
     # Asked on every request, and nearly always known already.
     case :ets.lookup(@guests, connection) do
-      [_guest] -> GenServer.cast(__MODULE__, {:known, connection})
+      [_guest] -> GenServer.call(__MODULE__, {:known, connection}, :infinity)
       [] -> :ok
     end
   rescue
     # It starts again, or there is none in a server without listener.
     ArgumentError -> :ok
+  catch
+    :exit, {_gone, {GenServer, :call, _arguments}} -> :ok
+  end
+
+  @doc "Whether the connection of the calling process is that of a guest."
+  @spec guest?() :: boolean
+  def guest? do
+    :ets.member(@guests, self())
+  rescue
+    ArgumentError -> false
   end
 
   @doc "How many connections there are, of guests and of others, and how many there may be."
@@ -61,6 +74,8 @@ defmodule Koma.Access.Connections do
 
   @impl GenServer
   def init(%Options{} = options) do
+    # All who come wait for it; what it does is short.
+    Process.flag(:priority, :high)
     @guests = :ets.new(@guests, [:named_table, :protected, read_concurrency: true])
     most = options.max_connections || Descriptors.for_connections(options)
     of_address = min(options.max_connections_per_address || most - div(most, 8), most)
@@ -69,7 +84,8 @@ defmodule Koma.Access.Connections do
       "#{Descriptors.limit()} file descriptors: at most #{most} connections, #{of_address} of one address"
     )
 
-    {:ok, %__MODULE__{most: most, most_of_address: of_address}}
+    bounds = %{most: most, most_of_address: of_address, most_guests: options.max_guests}
+    {:ok, struct!(__MODULE__, bounds)}
   end
 
   @impl GenServer
@@ -80,20 +96,19 @@ defmodule Koma.Access.Connections do
     end
   end
 
+  def handle_call({:known, connection}, _from, state) do
+    case state.of do
+      %{^connection => {number, address}} ->
+        {:reply, :ok, leave_guests(state, connection, number, address)}
+
+      _closed ->
+        {:reply, :ok, state}
+    end
+  end
+
   def handle_call(:count, _from, state) do
     guests = :ets.info(@guests, :size)
     {:reply, %{guests: guests, known: map_size(state.of) - guests, most: state.most}, state}
-  end
-
-  @impl GenServer
-  def handle_cast({:known, connection}, state) do
-    case state.of do
-      %{^connection => {number, address}} ->
-        {:noreply, leave_guests(state, connection, number, address)}
-
-      _closed ->
-        {:noreply, state}
-    end
   end
 
   @impl GenServer
@@ -160,6 +175,9 @@ defmodule Koma.Access.Connections do
       map_size(state.of) >= state.most ->
         close_oldest(state, state.guests, {:all, state.most})
 
+      :gb_sets.size(state.guests) >= state.most_guests ->
+        close_oldest(state, state.guests, {:guests, state.most_guests})
+
       true ->
         {:ok, state}
     end
@@ -192,4 +210,7 @@ defmodule Koma.Access.Connections do
 
   defp words(:all, most), do: "there are #{most} connections, as many as there may be"
   defp words(:address, most), do: "one address has #{most} connections, as many as it may have"
+
+  defp words(:guests, most),
+    do: "#{most} connections have shown no key, as many as there may be"
 end

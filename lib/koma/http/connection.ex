@@ -2,6 +2,9 @@ defmodule Koma.HTTP.Connection do
   @moduledoc """
   The process of one connection, from Ranch's accept on: it is counted by `Koma.Access.Connections`,
   or refused in a sentence, before Cowboy reads anything of it.
+
+  While it is that of a guest it runs at low priority: what many guests send at once is read when there is
+  nothing else to do, and who has shown a key does not wait for it.
   """
 
   @behaviour :ranch_protocol
@@ -27,10 +30,21 @@ defmodule Koma.HTTP.Connection do
     with {:ok, socket} <- :ranch.handshake(ref),
          {:ok, {address, _port}} <- transport.peername(socket) do
       case Connections.admit(address) do
-        :ok -> :cowboy_http.init(parent, ref, socket, transport, @no_proxy, options)
-        {:refused, bound} -> refuse(socket, transport, bound)
+        :ok ->
+          :ok = rank()
+          :cowboy_http.init(parent, ref, socket, transport, @no_proxy, options)
+
+        {:refused, bound} ->
+          refuse(socket, transport, bound)
       end
     end
+  end
+
+  @doc "Gives the process of a connection, which calls it, the priority that it should have now."
+  @spec rank() :: :ok
+  def rank do
+    _before = Process.flag(:priority, if(Connections.guest?(), do: :low, else: :normal))
+    :ok
   end
 
   defp refuse(socket, transport, {kind, most}) do

@@ -15,7 +15,7 @@ defmodule Koma.HTTP.Framing do
   @behaviour :cowboy_stream
 
   alias Koma.Error
-  alias Koma.HTTP.Reply
+  alias Koma.HTTP.{Connection, Reply}
 
   @impl true
   def init(stream, %{headers: headers} = req, options) do
@@ -29,7 +29,10 @@ defmodule Koma.HTTP.Framing do
   defdelegate data(stream, fin?, data, next), to: :cowboy_stream
 
   @impl true
-  defdelegate info(stream, info, next), to: :cowboy_stream
+  def info(stream, info, next) do
+    :ok = Connection.rank()
+    :cowboy_stream.info(stream, info, next)
+  end
 
   @impl true
   defdelegate terminate(stream, reason, next), to: :cowboy_stream

@@ -22,6 +22,12 @@ defmodule Koma.HTTP.Listener do
   @idle_timeout_ms 60_000
   @send_timeout_ms 30_000
 
+  # Packets (1,460 bytes) that may wait in the mailbox of a connection; TCP slows down who sends more.
+  @packets_at_once 16
+
+  # Of a body that nobody wants to read, for the sake of the next request; beyond, the connection is closed.
+  @skipped_bytes 64 * 1024
+
   # What a stop leaves to answers that are under way. All connections hang below one supervisor of
   # Ranch's, so that this is the wait of them all: a connection that becomes a WebSocket just then
   # asks Ranch's supervisors to forget it (`ranch:remove_connection/1`), which wait for it to end.
@@ -127,6 +133,8 @@ defmodule Koma.HTTP.Listener do
   defp protocol(options, dispatch) do
     %{
       env: %{dispatch: dispatch},
+      active_n: @packets_at_once,
+      max_skip_body_length: @skipped_bytes,
       stream_handlers: [Framing, :cowboy_stream_h],
       request_timeout: options.header_timeout_ms,
       idle_timeout: @idle_timeout_ms,

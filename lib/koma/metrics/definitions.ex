@@ -78,7 +78,7 @@ defmodule Koma.Metrics.Definitions do
      "Connections of clients: of guests, who have shown no key yet, and of known callers."},
     {:koma_connections_limit, :gauge, [], "How many there may be."},
     {:koma_connections_refused_total, :counter, [:bound],
-     "Connections refused or closed because a bound was reached, that of all or of one address."},
+     "Connections refused or closed because a bound was reached, that of all, of one address or of guests."},
     {:koma_file_descriptors_limit, :gauge, [],
      "Files and sockets that the server may have open."},
     {:koma_sockets, :gauge, [], "WebSockets that are open."},

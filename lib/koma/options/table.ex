@@ -46,6 +46,9 @@ defmodule Koma.Options.Table do
        max_connections_per_address:
          {{:optional_integer, 1, nil}, nil,
           "So many of them may come from one address; by default seven of eight."},
+       max_guests:
+         {{:integer, 1, nil}, 1_024,
+          "Where keys are asked for, so many of them may be of guests, who have shown none yet."},
        max_upload_bytes: {{:integer, 1, nil}, 512 * @mib, "No artifact may be larger."}
      ]},
     {"Who is let in",

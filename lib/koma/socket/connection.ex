@@ -24,6 +24,8 @@ defmodule Koma.Socket.Connection do
 
   @max_frame_bytes Limits.max_frame_bytes()
   @max_topics Limits.max_topics()
+  # A page has one, and so has each page that a guest may see.
+  @max_topics_of_guest 8
   # What one client may have waiting here for answers.
   @max_waiting 256
   @max_waiting_bytes 16 * 1024 * 1024
@@ -211,12 +213,14 @@ defmodule Koma.Socket.Connection do
     Error.new("unknown_topic", message, field: "topic", value: name)
   end
 
-  defp check_room(%__MODULE__{topics: topics}, name) do
-    if map_size(topics) < @max_topics or is_map_key(topics, name) do
+  defp check_room(%__MODULE__{topics: topics, caller: caller}, name) do
+    most = if Access.known?(caller), do: @max_topics, else: @max_topics_of_guest
+
+    if map_size(topics) < most or is_map_key(topics, name) do
       :ok
     else
-      message = "One connection joins at most #{@max_topics} topics; leave some first."
-      {:error, Error.new("out_of_bounds", message, field: "topic", bound: @max_topics)}
+      message = "One connection joins at most #{most} topics; leave some first."
+      {:error, Error.new("out_of_bounds", message, field: "topic", bound: most)}
     end
   end
 

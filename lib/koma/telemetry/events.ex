@@ -95,7 +95,7 @@ defmodule Koma.Telemetry.Events do
      "A peer refused a job, as another gateway was faster, or it is stopping; the job waits again.",
      [:count], [:peer]},
     {[:koma, :access, :crowded],
-     "A bound of connections is reached, `all` or that of one `address`: a guest was closed, or who came was refused.",
+     "A bound of connections is reached, `all`, that of one `address` or that of `guests`: a guest was closed, or who came was refused.",
      [:count], [:bound]},
     {[:koma, :store, :compacted], "The journal of jobs was written anew.",
      [:bytes_before, :bytes_after], []},
