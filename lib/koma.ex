@@ -7,10 +7,10 @@ defmodule Koma do
   are stored and go on, and whoever follows one goes on following it.
 
   In a cluster a job has one gateway, and what is asked of another one is passed on to it
-  (`Koma.Cluster.ask_owner/3`).
+  (`Koma.Remote.ask_owner/3`).
   """
 
-  alias Koma.{Caller, Cluster, Error, Job, ModelNode}
+  alias Koma.{Caller, Cluster, Error, Job, ModelNode, Remote}
   alias Koma.Job.{Event, Preview}
 
   @doc "Accepts a job: when this returns `{:ok, job}`, it is stored and will be answered."
@@ -43,7 +43,7 @@ defmodule Koma do
 
   defp at_owner(function, id, caller, here) do
     ask(fn ->
-      Cluster.ask_owner(id, {__MODULE__, function, [id, caller]}, fn -> here.(id, caller) end)
+      Remote.ask_owner(id, {__MODULE__, function, [id, caller]}, fn -> here.(id, caller) end)
     end)
   end
 
@@ -72,7 +72,7 @@ defmodule Koma do
     ask(fn ->
       first = if after_seq == :none, do: 0, else: after_seq
 
-      Cluster.follow(__MODULE__, id, first, caller, fn ->
+      Remote.follow(__MODULE__, id, first, caller, fn ->
         Job.subscribe(id, after_seq, caller)
       end)
     end)
@@ -81,7 +81,7 @@ defmodule Koma do
   @doc "Ends that; no message about the job is in the mailbox afterwards."
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
-    :ok = Cluster.unfollow(id)
+    :ok = Remote.unfollow(id)
     ask(fn -> Job.unsubscribe(id) end, :ok)
   end
 
@@ -103,7 +103,7 @@ defmodule Koma do
   and go on after the next start.
   """
   @spec drain(non_neg_integer) :: :ok
-  def drain(timeout_ms), do: ask(fn -> Job.drain(timeout_ms) end, :ok)
+  def drain(timeout_ms), do: ask(fn -> Job.drain(timeout_ms, &Remote.await_visits/1) end, :ok)
 
   @doc """
   Asks the core; the second argument is the answer while it starts again. For what stands beside this

@@ -17,7 +17,8 @@ defmodule Koma.Job do
     Queue,
     Scheduler,
     Shown,
-    Store
+    Store,
+    Transfer
   }
 
   alias Koma.Telemetry
@@ -103,7 +104,7 @@ defmodule Koma.Job do
   end
 
   defp begin(record, submitter) do
-    :ok = Cluster.copy_inputs(Map.values(record.inputs))
+    :ok = Transfer.copy_inputs(Map.values(record.inputs))
     with :ok <- counted(record, store(record)), do: {:ok, start(record, submitter)}
   end
 
@@ -271,16 +272,17 @@ defmodule Koma.Job do
 
   @doc """
   Stops for good: refuses new jobs, starts none of those that wait, and lets the running ones
-  finish within `timeout_ms`. What is left is stored and goes on after the next start.
+  finish within `timeout_ms`. What is left is stored and goes on after the next start. The attempts of
+  other peers' jobs are waited for by `await_visits`, in the time that is left.
   """
-  @spec drain(non_neg_integer) :: :ok
-  def drain(timeout_ms) do
+  @spec drain(non_neg_integer, await_visits :: (non_neg_integer -> :ok)) :: :ok
+  def drain(timeout_ms, await_visits) do
     deadline = System.monotonic_time(:millisecond) + timeout_ms
     Queue.drain(true)
     Scheduler.close()
     Scheduler.await_idle(timeout_ms)
     # What ran here for others is theirs once they have its outputs.
-    Cluster.await_visits(max(deadline - System.monotonic_time(:millisecond), 0))
+    await_visits.(max(deadline - System.monotonic_time(:millisecond), 0))
     # A slot is free when Python is done; the job is done when its outputs are stored, too.
     Enum.each(Processes.all(), fn {id, pid} -> call(pid, &Server.get(&1, id)) end)
   end

@@ -5,7 +5,7 @@ defmodule Koma.Pipeline do
 
   @behaviour Koma.Once
 
-  alias Koma.{Access, Caller, Cluster, Error, Follower, Once}
+  alias Koma.{Access, Caller, Error, Follower, Once, Remote}
   alias Koma.Job.{Attachment, Event}
   alias Koma.ModelNode.Catalogue
   alias Koma.Pipeline.{Files, Followers, Graph, Record, Server, Sizes}
@@ -76,7 +76,7 @@ defmodule Koma.Pipeline do
 
   # Another gateway may ask while this one starts.
   defp at_owner(function, id, caller, here) do
-    Koma.ask(fn -> Cluster.ask_owner(id, {__MODULE__, function, [id, caller]}, here) end)
+    Koma.ask(fn -> Remote.ask_owner(id, {__MODULE__, function, [id, caller]}, here) end)
   end
 
   defp get_here(id, caller) do
@@ -95,7 +95,7 @@ defmodule Koma.Pipeline do
           {:ok, map, [Event.t()], [Follower.preview()]} | {:error, Error.t()}
   def subscribe(id, seq, caller) do
     here = fn -> subscribe_here(id, seq, caller) end
-    Koma.ask(fn -> Cluster.follow(__MODULE__, id, seq, caller, here) end)
+    Koma.ask(fn -> Remote.follow(__MODULE__, id, seq, caller, here) end)
   end
 
   defp subscribe_here(id, seq, caller) do
@@ -117,7 +117,7 @@ defmodule Koma.Pipeline do
   @doc "Ends that; no message about the pipeline is in the mailbox afterwards."
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
-    :ok = Cluster.unfollow(id)
+    :ok = Remote.unfollow(id)
     :ok = Followers.leave(id)
     # Whatever its process was sending, it has sent before it answers this.
     with pid when is_pid(pid) <- whereis(id), do: call(pid, &Server.leave/1)

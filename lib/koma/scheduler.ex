@@ -56,6 +56,13 @@ defmodule Koma.Scheduler do
   def release(%Lease{peer: nil} = lease, id), do: ModelNode.cancel(lease.pid, id)
   def release(%Lease{node: name}, id), do: GenServer.cast(__MODULE__, {:slot_free, name, id})
 
+  @doc "The slot of a job that another peer placed here is free: tells that peer's scheduler."
+  @spec slot_free(node, name :: String.t(), id :: String.t()) :: :ok
+  def slot_free(peer, name, id) do
+    message = {:slot_free, Cluster.Peers.remote_name(name, node()), id}
+    Cluster.Peers.send({__MODULE__, peer}, {:"$gen_cast", message})
+  end
+
   @doc """
   A peer tells of one of its model nodes; nil when it takes no jobs any more. The calling process is
   the table of peers, which never waits for the scheduler.
@@ -155,7 +162,7 @@ defmodule Koma.Scheduler do
   def handle_cast({:offered, name, _peer, nil}, state), do: {:noreply, lose(state, name)}
 
   def handle_cast({:offered, name, peer, told}, state) do
-    host = {Cluster.Host, peer}
+    host = {Cluster.host(), peer}
     placement = Placement.offered(state.placement, name, peer, host, told)
     {:noreply, tell(%{state | placement: placement}, told.family)}
   end
@@ -260,7 +267,7 @@ defmodule Koma.Scheduler do
 
   defp goodbye(state, {name, id} = held) do
     {peer, guests} = Map.pop(state.guests, held)
-    if peer, do: Cluster.slot_free(peer, name, id)
+    if peer, do: slot_free(peer, name, id)
     %{state | guests: guests}
   end
 

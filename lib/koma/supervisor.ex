@@ -45,5 +45,5 @@ defmodule Koma.Supervisor do
   end
 
   defp cluster(%Options{node: nil}), do: []
-  defp cluster(options), do: [{Koma.Cluster, options}]
+  defp cluster(options), do: [{Koma.Cluster, {options, Koma.Remote.above()}}]
 end

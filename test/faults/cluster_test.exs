@@ -162,7 +162,7 @@ defmodule Koma.Faults.ClusterTest do
       await_step(g, id)
 
       [{_id, visit, _type, _modules}] =
-        call(w, DynamicSupervisor, :which_children, [Koma.Cluster.Visits])
+        call(w, DynamicSupervisor, :which_children, [Koma.Remote.Visits])
 
       # As far as it would be when it is killed.
       folder = call(w, :sys, :get_state, [visit]).submit.output_dir

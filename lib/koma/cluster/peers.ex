@@ -5,26 +5,30 @@ defmodule Koma.Cluster.Peers do
   catalogue (family, checkpoint, schemas, phase) and the slots (`Koma.Scheduler.Placement.told/1`). What
   the others told is in a table here, read by anyone; nobody is asked when a job is placed.
 
-  It stands outside of `Koma.Core`, so it outlives a crash of the scheduler and tells it all again.
+  It stands outside of `Koma.Core`, so it outlives a crash of the scheduler, its listener, and tells it all again.
   """
   use GenServer
   require Logger
 
   alias Koma.Cluster.Link
   alias Koma.ModelNode.Catalogue.Row
-  alias Koma.{Options, Scheduler}
+  alias Koma.Options
 
   @table __MODULE__
   @scope Koma.Cluster.Groups
   # Of what peers say to each other: raised when an older peer would misunderstand a newer one.
-  @protocol 1
+  @protocol 2
 
-  @enforce_keys [:hello]
-  defstruct [:hello, rows: %{}, slots: %{}, links: %{}, peers: %{}]
+  @enforce_keys [:hello, :offered]
+  defstruct [:hello, :offered, rows: %{}, slots: %{}, links: %{}, peers: %{}]
 
-  @doc "Starts it; the `:pg` scope must run."
-  @spec start_link(Options.t()) :: GenServer.on_start()
-  def start_link(options), do: GenServer.start_link(__MODULE__, options, name: __MODULE__)
+  @typedoc "Is told of the slots of a model node of another peer; nil when it takes no jobs."
+  @type listener :: (name :: String.t(), node, map | nil -> :ok)
+
+  @doc "Starts it; the `:pg` scope must run. The listener is told what other peers offer."
+  @spec start_link({Options.t(), listener}) :: GenServer.on_start()
+  def start_link({_options, _offered} = given),
+    do: GenServer.start_link(__MODULE__, given, name: __MODULE__)
 
   @doc "A model node of this peer has a new row; one that differs in its numbers only is not told."
   @spec put_row(Row.t()) :: :ok
@@ -63,12 +67,12 @@ defmodule Koma.Cluster.Peers do
   def remote_name(name, peer), do: "#{name}@#{peer}"
 
   @impl GenServer
-  def init(options) do
+  def init({options, offered}) do
     @table = :ets.new(@table, [:named_table, :protected, read_concurrency: true])
     hello = %{protocol: @protocol, version: version(), roles: options.roles}
     :ok = :pg.join(@scope, :peers, self())
     {_ref, pids} = :pg.monitor(@scope, :peers)
-    {:ok, Enum.reduce(pids, %__MODULE__{hello: hello}, &link/2)}
+    {:ok, Enum.reduce(pids, %__MODULE__{hello: hello, offered: offered}, &link/2)}
   end
 
   defp version, do: to_string(Application.spec(:koma, :vsn) || "unknown")
@@ -88,7 +92,10 @@ defmodule Koma.Cluster.Peers do
   end
 
   def handle_cast({:reset, :slots}, state) do
-    for {_pid, peer} <- state.peers, {name, told} <- peer.slots, do: schedule(peer, name, told)
+    for {_pid, peer} <- state.peers,
+        {name, told} <- peer.slots,
+        do: schedule(state, peer, name, told)
+
     {:noreply, tell(%{state | slots: %{}}, {:reset, :slots})}
   end
 
@@ -112,14 +119,14 @@ defmodule Koma.Cluster.Peers do
   end
 
   def handle_info({:told, pid, news}, state) when is_map_key(state.peers, pid) do
-    {:noreply, update_in(state.peers[pid], &take(&1, news))}
+    {:noreply, update_in(state.peers[pid], &take(&1, news, state))}
   end
 
   def handle_info({:told, _from_a_stranger, _news}, state), do: {:noreply, state}
 
   def handle_info({:DOWN, _ref, :process, pid, _reason}, state) do
     {peer, peers} = Map.pop(state.peers, pid)
-    if peer, do: forget(peer)
+    if peer, do: forget(peer, state)
     links = Map.delete(state.links, pid)
 
     if not Enum.any?(links, fn {other, _link} -> node(other) == node(pid) end),
@@ -156,40 +163,47 @@ defmodule Koma.Cluster.Peers do
 
     peer = %{node: node(pid), rows: %{}, slots: %{}}
     :ets.insert(@table, {{:peer, node(pid)}, hello.roles})
-    peer = Enum.reduce(rows, peer, fn {name, row}, peer -> take(peer, {:row, name, row}) end)
-    peer = Enum.reduce(slots, peer, fn {name, told}, peer -> take(peer, {:slots, name, told}) end)
+
+    peer =
+      Enum.reduce(rows, peer, fn {name, row}, peer -> take(peer, {:row, name, row}, state) end)
+
+    peer =
+      Enum.reduce(slots, peer, fn {name, told}, peer ->
+        take(peer, {:slots, name, told}, state)
+      end)
+
     put_in(state.peers[pid], peer)
   end
 
-  defp take(peer, {:row, name, row}) do
+  defp take(peer, {:row, name, row}, _state) do
     spec = %{row.spec | name: remote_name(name, peer.node)}
     :ets.insert(@table, {{:row, peer.node, name}, %{row | spec: spec}})
     put_in(peer.rows[name], row.spec.family)
   end
 
-  defp take(peer, {:slots, name, told}) do
+  defp take(peer, {:slots, name, told}, state) do
     peer = put_in(peer.slots[name], told)
-    schedule(peer, name, told)
+    schedule(state, peer, name, told)
     peer
   end
 
-  defp take(peer, {:reset, :rows}) do
+  defp take(peer, {:reset, :rows}, _state) do
     :ets.match_delete(@table, {{:row, peer.node, :_}, :_})
     %{peer | rows: %{}}
   end
 
-  defp take(peer, {:reset, :slots}) do
-    for {name, _told} <- peer.slots, do: schedule(peer, name, nil)
+  defp take(peer, {:reset, :slots}, state) do
+    for {name, _told} <- peer.slots, do: schedule(state, peer, name, nil)
     %{peer | slots: %{}}
   end
 
-  defp forget(peer) do
-    _forgotten = peer |> take({:reset, :slots}) |> take({:reset, :rows})
+  defp forget(peer, state) do
+    _forgotten = peer |> take({:reset, :slots}, state) |> take({:reset, :rows}, state)
     :ets.delete(@table, {:peer, peer.node})
   end
 
-  defp schedule(peer, name, told) do
-    Scheduler.offered(remote_name(name, peer.node), peer.node, told)
+  defp schedule(state, peer, name, told) do
+    state.offered.(remote_name(name, peer.node), peer.node, told)
   end
 
   # --- to the others

@@ -9,7 +9,7 @@ defmodule Koma.HTTP.Artifacts do
 
   @behaviour Koma.HTTP.Handler
 
-  alias Koma.{Access, Cluster, Error, Telemetry}
+  alias Koma.{Access, Cluster, Error, Telemetry, Transfer}
   alias Koma.HTTP.{Body, ETag, Multipart, Range, Reply}
   alias Koma.Store.Artifacts
 
@@ -58,7 +58,7 @@ defmodule Koma.HTTP.Artifacts do
 
   # One that another peer has is fetched from it first, and stays here as its copy.
   defp find(id, key) do
-    if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
+    if Cluster.on?(), do: Transfer.find(id, key), else: Artifacts.renew(id, key)
   end
 
   # The bytes of the file are the body, or a part of the form that is the body.

@@ -4,7 +4,7 @@ defmodule Koma.Job.Attempt do
   makes the folder when it has something to write; most jobs of text never do.
   """
 
-  alias Koma.{Cluster, Error, Store}
+  alias Koma.{Cluster, Error, Store, Transfer}
   alias Koma.Job.Record
   alias Koma.Scheduler.Lease
   alias Koma.Store.Artifacts
@@ -63,7 +63,7 @@ defmodule Koma.Job.Attempt do
 
   # A job that was adopted from another gateway may have left its inputs there.
   defp fetch(id),
-    do: if(Cluster.on?(), do: Cluster.Transfer.ensure(id), else: Artifacts.fetch(id))
+    do: if(Cluster.on?(), do: Transfer.ensure(id), else: Artifacts.fetch(id))
 
   defp input(artifact) do
     artifact |> Map.take([:path, :media_type, :bytes]) |> Map.put(:sha256, artifact.id)

@@ -4,7 +4,7 @@ defmodule Koma.Job.Inputs do
   comes with the request (`Koma.Job.Attachment`), of a media type that the task takes.
   """
 
-  alias Koma.{Caller, Cluster, Each, Error, Shown}
+  alias Koma.{Caller, Cluster, Each, Error, Shown, Transfer}
   alias Koma.Job.Attachment
   alias Koma.Store.Artifacts
 
@@ -77,7 +77,7 @@ defmodule Koma.Job.Inputs do
   end
 
   defp located(id, field, key) do
-    found = if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
+    found = if Cluster.on?(), do: Transfer.find(id, key), else: Artifacts.renew(id, key)
     with {:error, error} <- found, do: {:error, %{error | field: field}}
   end
 end

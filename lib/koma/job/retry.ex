@@ -11,7 +11,6 @@ defmodule Koma.Job.Retry do
 
   alias Koma.Error
   alias Koma.Job.Record
-  alias Koma.Scheduler.Lease
 
   @shared_losses 2
   @deaths ~w(node_crashed node_hung peer_lost)
@@ -45,12 +44,12 @@ defmodule Koma.Job.Retry do
   What became of an attempt when the process that ran it cannot be reached any more. Nobody can tell whether a peer died,
   and of what, or the way to it.
   """
-  @spec unreachable(Lease.t()) :: Error.t()
-  def unreachable(%Lease{peer: nil, node: node}) do
+  @spec unreachable(model_node :: String.t(), peer :: node | nil) :: Error.t()
+  def unreachable(node, nil) do
     Error.new("node_crashed", "The process of #{node} in the gateway died")
   end
 
-  def unreachable(%Lease{peer: peer, node: node}) do
+  def unreachable(node, peer) do
     Error.new("peer_lost", "The peer #{peer} of #{node} is gone, or the way to it")
   end
 

@@ -155,7 +155,7 @@ defmodule Koma.Job.Server do
   end
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, %{ref: ref} = state) do
-    model_node({:lost, Retry.unreachable(state.lease)}, state)
+    model_node({:lost, Retry.unreachable(state.lease.node, state.lease.peer)}, state)
   end
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, state) do

@@ -9,8 +9,9 @@ defmodule Koma.ModelNode.Catalogue do
   use GenServer
 
   alias Koma.{Cluster, Error, Options, Provenance, Schema, Shown}
+  alias Koma.ModelNode.Catalogue.Row
   alias Koma.ModelNode.{Order, Spec}
-  alias Koma.Wire.Messages.{Ready, Stats}
+  alias Koma.Wire.Messages.Ready
 
   @table __MODULE__
   # A model node that failed this often in a row is down, not restarting.
@@ -19,37 +20,6 @@ defmodule Koma.ModelNode.Catalogue do
   @doc "So many failures in a row that nobody waits for the model node any more."
   @spec hopeless() :: pos_integer
   def hopeless, do: @hopeful_failures
-
-  defmodule Row do
-    @moduledoc """
-    How one model node is. `ready` is its last answer to `load`; `load_ms`, how long its process took
-    for that, and `stats`, what it told last, are those of the process that runs. `error` is why it
-    is not ready; `last_error` is what its process died of last, and when (ms since 1970).
-    """
-    @enforce_keys [:spec, :phase]
-    defstruct [:spec, :phase, :order, :ready, :error, :last_error, :load_ms, :stats, failures: 0]
-
-    @type t :: %__MODULE__{
-            spec: Spec.t(),
-            phase: Order.phase(),
-            order: Order.t() | nil,
-            ready: Ready.t() | nil,
-            error: Error.t() | nil,
-            last_error: {Error.t(), at :: integer} | nil,
-            load_ms: non_neg_integer | nil,
-            stats: Stats.t() | nil,
-            failures: non_neg_integer
-          }
-
-    @doc "The row of a model node, of what its process knows of it."
-    @spec new(map) :: t
-    def new(%{ready_at: ready_at, started_at: started_at, doom: doom, phase: phase} = state) do
-      same = Map.take(state, [:spec, :phase, :order, :ready, :last_error, :stats, :failures])
-      error = if not Order.alive?(phase), do: doom
-      load_ms = ready_at && ready_at - started_at
-      struct!(__MODULE__, Map.merge(same, %{error: error, load_ms: load_ms}))
-    end
-  end
 
   @doc """
   Starts the owner of the table, for the model nodes of this peer: each has a row from the beginning,

@@ -1,7 +1,7 @@
 defmodule Koma.OpenAI.Outputs do
   @moduledoc "Results of jobs as answers have them: as base64, or as an address of this server."
 
-  alias Koma.{Cluster, Error}
+  alias Koma.{Cluster, Error, Transfer}
   alias Koma.Store.Artifacts
 
   @doc "The outputs of a job whose media type begins with `kind`, such as `image/`."
@@ -26,7 +26,7 @@ defmodule Koma.OpenAI.Outputs do
   @spec find(id :: String.t(), key :: String.t() | nil) ::
           {:ok, Artifacts.artifact()} | {:error, Error.t()}
   def find(id, key) do
-    if Cluster.on?(), do: Cluster.Transfer.find(id, key), else: Artifacts.renew(id, key)
+    if Cluster.on?(), do: Transfer.find(id, key), else: Artifacts.renew(id, key)
   end
 
   @doc """

@@ -1,7 +1,7 @@
 defmodule Koma.Scheduler.Lease do
   @moduledoc """
   A slot of a model node, held by one job until that node says it is free again. One of another peer
-  is reached through that peer's `Koma.Cluster.Host`, which takes the same messages as a model node.
+  is reached through that peer's `Koma.Remote.Host`, which takes the same messages as a model node.
   """
 
   alias Koma.ModelNode

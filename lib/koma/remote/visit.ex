@@ -1,4 +1,4 @@
-defmodule Koma.Cluster.Visit do
+defmodule Koma.Remote.Visit do
   @moduledoc """
   One attempt of a job of another peer on a model node of this one. Towards the model node it is the
   job's process, towards the job's process it is the model node:
@@ -15,8 +15,7 @@ defmodule Koma.Cluster.Visit do
   use GenServer, restart: :temporary
   require Logger
 
-  alias Koma.{Cluster, Error, ModelNode, Scheduler, Shown, Store}
-  alias Koma.Cluster.Transfer
+  alias Koma.{Error, ModelNode, Scheduler, Shown, Store, Transfer}
   alias Koma.Job.{Attempt, Outputs}
   alias Koma.Wire.Messages.{Done, Failed, Submit}
 
@@ -27,7 +26,7 @@ defmodule Koma.Cluster.Visit do
   @spec start(String.t(), Submit.t(), pid, Scheduler.mode()) :: DynamicSupervisor.on_start_child()
   def start(name, submit, job, mode) do
     visit = %__MODULE__{name: name, submit: submit, job: job, mode: mode}
-    DynamicSupervisor.start_child(Koma.Cluster.Visits, {__MODULE__, visit})
+    DynamicSupervisor.start_child(Koma.Remote.Visits, {__MODULE__, visit})
   end
 
   @doc false
@@ -101,7 +100,7 @@ defmodule Koma.Cluster.Visit do
     if state.phase in [:running, :outputs], do: File.rm_rf(state.submit.output_dir)
   end
 
-  defp give_back(state), do: Cluster.slot_free(node(state.job), state.name, state.submit.id)
+  defp give_back(state), do: Scheduler.slot_free(node(state.job), state.name, state.submit.id)
 
   # --- what the model node says
 

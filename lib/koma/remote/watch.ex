@@ -1,4 +1,4 @@
-defmodule Koma.Cluster.Watch do
+defmodule Koma.Remote.Watch do
   @moduledoc """
   Follows a job or pipeline of another gateway for one process of this one. On the owner's side a
   process (`relay/4`) follows it as any client would, so it is wanted as long as somebody here wants it;
@@ -8,10 +8,10 @@ defmodule Koma.Cluster.Watch do
   """
   use GenServer, restart: :temporary
 
-  alias Koma.{Caller, Cluster, Error}
+  alias Koma.{Caller, Error, Remote}
   alias Koma.Job.Event
 
-  @registry Koma.Cluster.Watches
+  @registry Koma.Remote.Watches
   @answer_ms 5_000
   @again_ms 500
 
@@ -26,10 +26,10 @@ defmodule Koma.Cluster.Watch do
   def subscribe(facade, owner, id, seq, %Caller{} = caller) do
     unsubscribe(id)
     watch = %__MODULE__{facade: facade, id: id, caller: caller, follower: self(), seq: seq}
-    {:ok, pid} = DynamicSupervisor.start_child(Koma.Cluster.Visits, {__MODULE__, watch})
+    {:ok, pid} = DynamicSupervisor.start_child(Koma.Remote.Visits, {__MODULE__, watch})
     GenServer.call(pid, {:begin, owner}, 2 * @answer_ms)
   catch
-    :exit, _reason -> {:error, Cluster.away(id, owner)}
+    :exit, _reason -> {:error, Remote.away(id, owner)}
   end
 
   @doc "The calling process follows no longer."
@@ -96,9 +96,9 @@ defmodule Koma.Cluster.Watch do
     receive do
       {^ref, {:error, error}} -> {:error, error}
       {^ref, answer} -> {:ok, answer, seen_all(%{watch | relay: relay}, answer)}
-      {:DOWN, ^monitor, :process, _pid, _reason} -> {:error, Cluster.away(watch.id, owner)}
+      {:DOWN, ^monitor, :process, _pid, _reason} -> {:error, Remote.away(watch.id, owner)}
     after
-      @answer_ms -> {:error, Cluster.away(watch.id, owner)}
+      @answer_ms -> {:error, Remote.away(watch.id, owner)}
     end
   end
 
@@ -106,7 +106,7 @@ defmodule Koma.Cluster.Watch do
 
   # The follower knows the number of what it saw last; what came meanwhile is passed on.
   defp again(watch) do
-    case Koma.ask(fn -> Cluster.owner(watch.id) end, :starting) do
+    case Koma.ask(fn -> Remote.owner(watch.id) end, :starting) do
       {:peer, owner} -> resumed(watch, follow(watch, owner))
       :here -> resumed(watch, follow(watch, node()))
       _away_or_starting -> again_later(watch)

@@ -1,24 +1,24 @@
-defmodule Koma.Cluster.Host do
+defmodule Koma.Remote.Host do
   @moduledoc """
   Takes jobs that other peers place on the model nodes of this one. Each attempt is a process of its
-  own (`Koma.Cluster.Visit`), by the process of the job that it is for; it is told here alone, so that whoever
+  own (`Koma.Remote.Visit`), by the process of the job that it is for; it is told here alone, so that whoever
   placed a job monitors one process per peer, and nothing is asked before it is sent.
   """
   use GenServer
 
-  alias Koma.Cluster.Visit
-  alias Koma.Error
+  alias Koma.Remote.Visit
+  alias Koma.{Cluster, Error}
 
   defstruct visits: %{}, refs: %{}, idle: []
 
   @doc "Starts it."
   @spec start_link(term) :: GenServer.on_start()
-  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+  def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: Cluster.host())
 
   @doc "Waits until there is no attempt here, or the time is up."
   @spec await_idle(timeout_ms :: non_neg_integer) :: :ok
   def await_idle(timeout_ms) do
-    GenServer.call(__MODULE__, :await_idle, timeout_ms)
+    GenServer.call(Cluster.host(), :await_idle, timeout_ms)
   catch
     :exit, {:timeout, _call} -> :ok
   end
@@ -61,6 +61,6 @@ defmodule Koma.Cluster.Host do
 
   defp lost(job, id, attempt) do
     error = Error.new("node_crashed", "The process of the attempt on #{node()} died")
-    Koma.Cluster.Peers.send(job, {:model_node, id, attempt, {:lost, error}})
+    Cluster.Peers.send(job, {:model_node, id, attempt, {:lost, error}})
   end
 end

@@ -1,4 +1,4 @@
-defmodule Koma.Cluster.Transfer do
+defmodule Koma.Transfer do
   @moduledoc """
   Artifacts between peers: streamed from the disk of one to the disk of the other, in chunks of
   256 KiB of which at most four are under way, verified by SHA-256 at the end.
@@ -10,7 +10,9 @@ defmodule Koma.Cluster.Transfer do
   slow disk or reader never fills the connection.
   """
 
-  alias Koma.{Cluster, Error, Shown, Telemetry}
+  require Logger
+
+  alias Koma.{Cluster, Error, Options, Shown, Telemetry}
   alias Koma.Store.{Artifacts, Owners}
 
   @chunk 256 * 1024
@@ -52,6 +54,31 @@ defmodule Koma.Cluster.Transfer do
   catch
     :error, {:erpc, reason} ->
       {:error, Error.new("timeout", "#{owner} is gone (#{reason})", value: id)}
+  end
+
+  @doc """
+  Has one other peer keep a copy of the inputs of a job, so that a gateway that adopts it finds them. Where there is
+  nobody who could adopt it, and while no other peer is there, nothing happens.
+  """
+  @spec copy_inputs(artifacts :: [String.t()]) :: :ok
+  def copy_inputs([]), do: :ok
+
+  def copy_inputs(artifacts) do
+    if Cluster.on?() and Options.get().redis != nil,
+      do: Enum.each(artifacts, &copy(&1, keepers())),
+      else: :ok
+  end
+
+  # The same artifact always goes to the same peer, gateways first.
+  defp keepers, do: Enum.uniq(Enum.sort(Cluster.gateways()) ++ Enum.sort(Cluster.peers()))
+
+  defp copy(_artifact, []), do: :ok
+
+  defp copy(artifact, [keeper | others]) do
+    with {:error, error} <- hand_over(artifact, keeper) do
+      Logger.warning("#{keeper} cannot keep a copy of #{artifact}: #{error.message}")
+      copy(artifact, others)
+    end
   end
 
   defp well_formed?(id), do: id =~ ~r/\A[0-9a-f]{64}\z/
