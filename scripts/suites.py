@@ -27,7 +27,7 @@ ELIXIR_PARTS = 6
 # Where a failure of a suite is told in its output: from this line on, so many lines.
 FAILURE = re.compile(r"^ +\d+\) test|^Failed:|^=+ (FAILURES|ERRORS) =|^FAILED |^ERROR |^not ok|^✖")
 SUMMARY = re.compile(
-    r"^\d+ (test|property|properties|doctest)s?\b.*|^=* ?\d+ (passed|failed).*|^# (pass|fail) .*|^ℹ (pass|fail) .*"
+    r"^\d+ (tests?|propert|doctests?).*|^=* ?\d+ (passed|failed).*|^# (pass|fail) .*|^ℹ (pass|fail) .*"
 )
 
 

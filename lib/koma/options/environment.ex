@@ -15,7 +15,7 @@ defmodule Koma.Options.Environment do
   @models ~w(KOMA_MODELS KOMA_MODELS_FILE KOMA_CHECKPOINT)
   @others ~w(KOMA_LOG_LEVEL KOMA_SERVER KOMA_API_KEY KOMA_HOME KOMA_REPAIR KOMA_WRITE_DOCS
     KOMA_SOAK_SCALE KOMA_SOAK_INSIDE KOMA_BENCH_ROWS KOMA_MEASURE KOMA_SPRITES KOMA_EBIN
-    KOMA_PROVENANCE_SETTINGS)
+    KOMA_PROVENANCE_SETTINGS KOMA_URL KOMA_WS KOMA_HTTP KOMA_CLIP)
 
   @type variables :: %{String.t() => String.t()}
 
@@ -139,7 +139,13 @@ defmodule Koma.Options.Environment do
   defp parse(:roles, text), do: names(list(text), ~w(gateway worker))
   defp parse(:marks, "off"), do: {:ok, []}
   defp parse(:marks, text), do: names(list(text), ~w(invisible signed))
-  defp parse(:command, text), do: {:ok, OptionParser.split(text)}
+
+  defp parse(:command, text) do
+    {:ok, OptionParser.split(text)}
+  rescue
+    # A quotation mark without its second one.
+    error in RuntimeError -> {:error, error.message}
+  end
 
   defp parse(:ports, text) do
     case Enum.map(String.split(text, "-"), &Integer.parse(String.trim(&1))) do
@@ -183,15 +189,21 @@ defmodule Koma.Options.Environment do
   end
 
   defp entries(file) do
-    case Code.eval_file(file) do
-      {[_ | _] = entries, _bindings} -> {:ok, entries}
-      {_other, _bindings} -> {:error, "#{file} must be a list of model nodes."}
-    end
+    {entries, _bindings} = Code.eval_file(file)
+    if maps?(entries), do: {:ok, entries}, else: {:error, no_list(file)}
   rescue
     File.Error -> {:error, "#{file}, the file with the model nodes, cannot be read."}
     Code.LoadError -> {:error, "#{file}, the file with the model nodes, cannot be read."}
     error -> {:error, "#{file} cannot be read as Elixir: #{Exception.message(error)}"}
+  catch
+    _kind, _value -> {:error, no_list(file)}
   end
+
+  defp maps?(entries) do
+    is_list(entries) and entries != [] and Enum.all?(entries, &match?(%{family: _, name: _}, &1))
+  end
+
+  defp no_list(file), do: "#{file} must be a list of model nodes, each with a name and a family."
 
   defp chosen(entries, "all"), do: {:ok, entries}
 

@@ -46,6 +46,7 @@ defmodule Koma.Options.EnvironmentTest do
         {"KOMA_MARKS", "loud", "`invisible`, `signed`"},
         {"KOMA_DIST_PORTS", "9-x", "a range"},
         {"KOMA_DIST_PORTS", "2-1", "a range"},
+        {"KOMA_NODE_COMMAND", "'a", "a command"},
         {"KOMA_MODELS", "toy:0", "families with an optional count"},
         {"KOMA_MODELS", "toy:2:3", "families with an optional count"}
       ] do
