@@ -73,10 +73,17 @@ defmodule Koma.Options.EnvironmentTest do
     wrong = Path.join(dir, "wrong.exs")
     File.write!(wrong, ~s([%{name: "a", family: "toy"}]))
 
+    atoms = Path.join(dir, "atoms.exs")
+    File.write!(atoms, "[:toy]")
+    thrown = Path.join(dir, "thrown.exs")
+    File.write!(thrown, "throw(:x)")
+
     for {file, words} <- [
           {"/absent.exs", "cannot be read"},
           {broken, "as Elixir"},
-          {wrong, "misses"}
+          {wrong, "misses"},
+          {atoms, "a list of model nodes"},
+          {thrown, "a list of model nodes"}
         ] do
       assert {:error, sentence} = Environment.read(%{"KOMA_MODELS_FILE" => file}, @root)
       assert sentence =~ file and sentence =~ words
