@@ -63,8 +63,8 @@ defmodule Koma do
   `{:koma_events, id, [%Koma.Job.Event{}]}` for all later events, in order, and
   `{:koma_preview, id, %Koma.Job.Preview{}}`, which may be left out for a process with a long
   mailbox. Where a process of the gateway dies meanwhile, an event may come twice or after a gap;
-  `Koma.Follower` makes one story of that. Who gives `:none` for a number waits for the end only:
-  of a job of this gateway nothing else comes.
+  `Koma.Follower` makes one story of that. With `:none` in place of a number the process is told the
+  end of the job and nothing before it, where the job is one of this gateway.
   """
   @spec subscribe(String.t(), non_neg_integer | :none, Caller.t()) ::
           {:ok, map, [Event.t()], Preview.t() | nil} | {:error, Error.t()}
@@ -78,7 +78,10 @@ defmodule Koma do
     end)
   end
 
-  @doc "Ends that; no message about the job is in the mailbox afterwards."
+  @doc """
+  Stops following a job, which `subscribe/3` began: no message about it is in the mailbox of the
+  calling process afterwards, and none comes.
+  """
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
     :ok = Remote.unfollow(id)

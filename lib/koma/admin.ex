@@ -107,7 +107,7 @@ defmodule Koma.Admin do
   @spec nodes() :: [map]
   def nodes, do: Koma.ask(fn -> Enum.map(Catalogue.rows() ++ Cluster.rows(), &entry/1) end, [])
 
-  @doc "One of them."
+  @doc "The model node of this name, as `nodes/0` shows it; `not_found` where there is none."
   @spec node_named(String.t()) :: {:ok, map} | {:error, Error.t()}
   def node_named(name) do
     case Enum.find(nodes(), &(&1["node"] == name)) do

@@ -261,7 +261,7 @@ defmodule Koma.Job do
     end
   end
 
-  @doc "Ends that: no message about the job comes any more."
+  @doc "Stops following a job, which `subscribe/3` began: no message about it comes any more."
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
     Followers.leave(id)

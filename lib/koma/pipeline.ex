@@ -114,7 +114,10 @@ defmodule Koma.Pipeline do
     end
   end
 
-  @doc "Ends that; no message about the pipeline is in the mailbox afterwards."
+  @doc """
+  Stops following a pipeline, which `subscribe/3` began: no message about it is in the mailbox of
+  the calling process afterwards, and none comes.
+  """
   @spec unsubscribe(String.t()) :: :ok
   def unsubscribe(id) do
     :ok = Remote.unfollow(id)
