@@ -43,7 +43,7 @@ def _new_key(file: Path, *words: str) -> str:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The server; equal requests compute anew."""
     folder = tmp_path_factory.mktemp("clients")
-    key = _new_key(folder / "keys", "tester", "roles=operator")
+    key = _new_key(folder / "keys", "tester", "roles=operator", "rate=none")
     small = _new_key(folder / "keys", "small", "jobs_per_day=1")
     settings = {
         "KOMA_KEYS_FILE": str(folder / "keys"),

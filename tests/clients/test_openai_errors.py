@@ -78,6 +78,7 @@ def test_a_client_that_goes_away_ends_its_job(served: Served) -> None:
         body = {"prompt": "somebody who leaves", "n": 8, "steps": 64, "stream": True}
         with http.stream("POST", "/images/generations", json=body, timeout=60) as answer:
             id = answer.headers["x-request-id"]
+        # Asked after, because whoever follows a job keeps it alive.
         job = http.get(f"/jobs/{id}").json()
         while job["state"] in ("accepted", "queued", "running"):
             job = http.get(f"/jobs/{id}").json()
