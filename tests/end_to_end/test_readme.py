@@ -97,12 +97,10 @@ def test_the_links_of_every_page_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_file_tree_of_the_readme_is_the_real_one() -> None:
-    (tree,) = [block for block in blocks("") if block.startswith("lib/koma/")]
-    above = ROOT
-    for line in tree.splitlines():
-        names = re.split(r"\s{2,}", line.strip())[0].split()
-        folder = above if line.startswith(" ") else ROOT
-        assert all((folder / name).exists() for name in names), line
-        if not line.startswith(" "):
-            above = ROOT / names[0]
+def test_the_table_of_folders_is_that_of_the_sources() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"^\| `((?:lib|python_nodes|priv)/[^`]+)` \|", page, re.MULTILINE)
+    assert all((ROOT / name).exists() for name in named)
+    for side in ("lib/koma", "python_nodes/koma"):
+        folders = {f"{side}/{path.name}" for path in (ROOT / side).iterdir() if path.is_dir()}
+        assert folders - {f"{side}/__pycache__"} <= set(named), side
