@@ -1,8 +1,8 @@
 defmodule Koma.AutobahnTest do
   @moduledoc """
   The cases of Autobahn's fuzzing client for servers (sections 1 to 10 of its list), one by one over
-  raw sockets against an echo on the real connections. Its own program is for Python 2 and cannot be
-  installed here. Sections 12 and 13 are about compression, which this server does not offer.
+  raw sockets against an echo on the real connections. Its own program, `wstest` of the package
+  autobahntestsuite, does not start on Python 3. Sections 12 and 13 are about compression, which this server does not offer.
   """
   use Koma.EdgeCase
 
