@@ -23,14 +23,14 @@ export class Verify {
     this.heading = el("h1", { tabIndex: -1 }, this.title)
     this.problem = el("p.error.whole", { role: "alert", hidden: true })
     this.state = el("p.muted", { role: "status" })
-    this.answer = el("div.single")
+    this.answer = el("div.single.verdict")
     this.picker = el("input.hidden", { id, type: "file", accept: "image/*,video/*,audio/*", onchange: () => this.putFrom(this.picker) })
     this.zone = el("div.drop", {}, this.picker,
       el("div.prompt", {}, el("p.muted", { "aria-hidden": "true" }, "Drop or paste a picture or a video"),
         el("label.choose", { htmlFor: id, "aria-hidden": "true" }, "Choose a file"))) // prettier-ignore
     this.element = el("section.view", { hidden: true, "aria-label": this.title },
       el("header.lead", {}, this.heading, el("p.muted", {}, "Whether a model made a picture or a video, as far as its marks tell. The file is examined and not kept.")),
-      el("div.field", {}, el("label", { htmlFor: id }, "File"), this.zone), this.problem, this.state, this.answer) // prettier-ignore
+      el("div.field.single", {}, el("label", { htmlFor: id }, "File"), this.zone), this.problem, this.state, this.answer) // prettier-ignore
     this.zone.addEventListener("drop", (/** @type {DragEvent} */ event) => {
       event.preventDefault()
       event.stopPropagation()
@@ -68,7 +68,7 @@ export class Verify {
       el("article.job", { "aria-label": file.name, dataset: { verdict: verdict.verdict } },
         el("header", {}, el("h3", {}, file.name), el("span.state", {}, title)),
         el("p.answer", {}, verdict.meaning),
-        el("dl.facts", {}, ...layers(verdict).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])))) // prettier-ignore
+        el("dl.facts.layers", {}, ...layers(verdict).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])))) // prettier-ignore
     announce(`${file.name}: ${title}. ${verdict.meaning}`)
   }
 
